@@ -1,0 +1,1 @@
+"""Ways in: HTTP APIs translated to the neutral values of the domain."""

@@ -1,0 +1,1 @@
+"""Ways out: engines, stores, the system clock, logs."""

@@ -1,0 +1,1 @@
+"""Orchestration: it decides with the domain and acts through ports, and knows no framework."""

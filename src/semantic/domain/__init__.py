@@ -1,0 +1,1 @@
+"""Pure values and decisions. Nothing here imports anything outside the standard library."""

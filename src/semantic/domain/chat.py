@@ -1,0 +1,88 @@
+"""A conversation and a request for its next turn, free of any API's dialect."""
+
+import enum
+from dataclasses import dataclass
+
+from semantic.domain.agent import AgentId
+from semantic.domain.errors import InvalidRequestError
+from semantic.domain.ids import RequestId
+from semantic.domain.sampling import SamplingParams
+
+
+class Role(enum.Enum):
+    """Who speaks."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
+
+
+@dataclass(frozen=True, slots=True)
+class ChatMessage:
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+class FinishReason(enum.Enum):
+    """Why an answer ended. `CANCELLED`: the client left, or the server is stopping."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One wish for an answer. `agent` is None for an anonymous request.
+
+    Raises:
+        InvalidRequestError: if there are no messages.
+    """
+
+    request_id: RequestId
+    model: str
+    messages: tuple[ChatMessage, ...]
+    sampling: SamplingParams
+    agent: AgentId | None = None
+
+    def __post_init__(self) -> None:
+        if not self.messages:
+            raise InvalidRequestError("messages must not be empty", field="messages")
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of a request. `cached_tokens` are those of the prompt whose KV was reused."""
+
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The prompt's size and what of it is reused; sent when prefill begins."""
+
+    prompt_tokens: int
+    cached_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """The next piece of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The end of an answer, sent once its memory is safe or the attempt to keep it has ended."""
+
+    reason: FinishReason
+    usage: Usage
+
+
+GenerationEvent = Started | TextDelta | Finished

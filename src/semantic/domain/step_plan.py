@@ -1,0 +1,55 @@
+"""What the engine does next: a frozen value, decided before anything is touched."""
+
+from dataclasses import dataclass
+
+from semantic.domain.ids import SequenceId, TokenId
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillChunk:
+    """Prompt tokens to process. With `last`, the sequence decodes afterwards."""
+
+    sequence: SequenceId
+    tokens: tuple[TokenId, ...]
+    last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """One step: a token for each decoding sequence, then at most one chunk of prefill."""
+
+    decode: tuple[SequenceId, ...] = ()
+    prefill: PrefillChunk | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to do."""
+        return not self.decode and self.prefill is None
+
+
+@dataclass(frozen=True, slots=True)
+class SampledToken:
+    """A token that the engine chose for a sequence; its KV is in the cache or on its way."""
+
+    sequence: SequenceId
+    token: TokenId
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What a step brought: one token for every sequence in the plan's `decode`."""
+
+    sampled: tuple[SampledToken, ...] = ()
+
+
+def next_chunk(computed: int, remaining: int, budget: int, block_size: int) -> int:
+    """Tokens to prefill next: it ends on a block boundary, or stays inside one block.
+
+        |---block---|---block---|---block---|--
+             ^computed          ^end at budget, rounded down to a boundary
+
+    `remaining` and `budget` are at least 1.
+    """
+    end = computed + min(remaining, budget)
+    boundary = end // block_size * block_size
+    return boundary - computed if boundary > computed else end - computed

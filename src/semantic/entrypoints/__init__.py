@@ -1,0 +1,1 @@
+"""What a person starts. Only `bootstrap` names concrete adapters."""

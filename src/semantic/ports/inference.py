@@ -1,0 +1,40 @@
+"""The way in: what inbound adapters may ask of the application."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from semantic.domain.chat import GenerationEvent, GenerationRequest
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A model that is being served."""
+
+    model_id: str
+    created: int
+    """Seconds since the epoch."""
+    max_context: int
+
+
+class Inference(Protocol):
+    """Answers requests."""
+
+    async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationEvent]:
+        """Admit a request and return its events: `Started`, `TextDelta`s, `Finished`.
+
+        Everything that is wrong with the request raises here, before the first event. Closing
+        the iterator cancels the request; what was computed is kept.
+
+        Raises:
+            InvalidRequestError: if the request cannot be served as written.
+            ModelNotFoundError: if another model is asked for.
+            PoolExhaustedError: if too many requests wait already.
+            EngineError: if the engine is not running; also from the iterator.
+        """
+
+    def models(self) -> tuple[ModelInfo, ...]:
+        """What is being served."""
+
+    def ready(self) -> bool:
+        """Whether a request would be worked on."""

@@ -1,0 +1,41 @@
+"""Text to token ids and back."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from semantic.domain.chat import ChatMessage
+from semantic.domain.ids import TokenId
+
+
+class TokenDecoder(Protocol):
+    """Turns the tokens of one answer into text while they arrive."""
+
+    def add(self, token: TokenId) -> str:
+        """The text that is certain now; empty while a character is incomplete."""
+
+    def finish(self) -> str:
+        """What was held back."""
+
+
+class Tokenizer(Protocol):
+    """A model's tokenizer and chat template. May be called from any one thread at a time."""
+
+    @property
+    def stop_tokens(self) -> frozenset[TokenId]:
+        """Ids that end an answer."""
+
+    def render(self, messages: Sequence[ChatMessage]) -> str:
+        """The conversation as the model wants to see it, ready for the assistant's turn.
+
+        Raises:
+            InvalidRequestError: if the model's template refuses the messages.
+        """
+
+    def encode(self, text: str) -> tuple[TokenId, ...]:
+        """Ids of rendered text; markers in it become special tokens, none are added."""
+
+    def decode(self, tokens: Sequence[TokenId]) -> str:
+        """Text of ids, special tokens included: the inverse of `encode` where there is one."""
+
+    def decoder(self) -> TokenDecoder:
+        """A new decoder for one answer; special tokens leave no text."""
