@@ -1,0 +1,1 @@
+"""The MLX engine: all that knows arrays, cache classes, tokenizer files and model folders."""

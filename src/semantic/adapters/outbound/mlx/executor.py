@@ -1,0 +1,154 @@
+"""`ModelExecutor` on mlx-lm's batch classes.
+
+`PromptProcessingBatch` holds one sequence's prefill, `GenerationBatch` all that decode;
+`BatchGenerator` is not used, because its `next()` cannot follow a plan (ADR-003). When to stop
+is decided outside: batches get no stop sequences and no limit. One thread owns an instance.
+"""
+
+import sys
+from collections.abc import Sequence
+
+import mlx.core as mx
+from mlx import nn
+from mlx_lm.generate import GenerationBatch, PromptProcessingBatch, StopSequences
+from mlx_lm.models.cache import make_prompt_cache
+
+from semantic.adapters.outbound.mlx import kv_block
+from semantic.adapters.outbound.mlx.kv_block import KVBlock
+from semantic.adapters.outbound.mlx.sampler import make_sampler
+from semantic.domain.block import Part
+from semantic.domain.errors import EngineError, IncompatibleCacheError
+from semantic.domain.ids import SequenceId, TokenId
+from semantic.domain.sampling import SamplingParams
+from semantic.domain.step_plan import PrefillChunk, SampledToken, StepPlan, StepResult
+from semantic.ports.model_executor import AttachedBlock, BlockHandle, Capabilities
+
+_NEVER_STOP = StopSequences()
+_NO_LIMIT = sys.maxsize
+
+
+class MlxExecutor:
+    """Runs plans on one MLX model."""
+
+    def __init__(self, model: nn.Module, capabilities: Capabilities) -> None:
+        self._model = model
+        self._capabilities = capabilities
+        self._prefilling: dict[SequenceId, PromptProcessingBatch] = {}
+        self._decoding: GenerationBatch | None = None
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Constant for the life of the executor."""
+        return self._capabilities
+
+    def attach(
+        self,
+        sequence: SequenceId,
+        tokens: Sequence[TokenId],
+        blocks: Sequence[AttachedBlock],
+        sampling: SamplingParams,
+    ) -> None:
+        """Make a sequence known; `blocks` hold the KV of `tokens`, in order."""
+        pieces = [(_own(block.handle), block.length) for block in blocks]
+        if sum(length for _, length in pieces) != len(tokens):
+            raise IncompatibleCacheError(f"the blocks do not hold exactly {len(tokens)} tokens")
+        if any(not 0 < length <= block.num_tokens for block, length in pieces):
+            raise IncompatibleCacheError("a block is asked for more tokens than it holds")
+        caches = kv_block.restore(pieces) if pieces else make_prompt_cache(self._model)
+        self._prefilling[sequence] = PromptProcessingBatch(
+            self._model,
+            uids=[sequence],
+            caches=[caches],
+            tokens=[list(tokens)],
+            # The plan sets the size of a chunk; mlx-lm must not cut it again.
+            prefill_step_size=_NO_LIMIT,
+            samplers=[make_sampler(sampling)],
+            logits_processors=[[]],
+            stop_sequences=[_NEVER_STOP],
+            max_tokens=[_NO_LIMIT],
+        )
+
+    def run(self, plan: StepPlan) -> StepResult:
+        """Perform one step: decode first, then the chunk of prefill."""
+        try:
+            sampled = self._decode(plan.decode)
+            if plan.prefill is not None:
+                self._prefill(plan.prefill)
+        except Exception as error:
+            raise EngineError(f"the engine failed in a step: {error}") from error
+        return StepResult(sampled)
+
+    def seal(self, sequence: SequenceId, start: int, end: int) -> KVBlock:
+        """Copy the KV of positions start..end of a sequence into an immutable handle."""
+        batch, row = self._find(sequence)
+        computed = len(batch.tokens[row])
+        if not 0 <= start < end <= computed:
+            raise ValueError(f"positions {start}..{end} of {computed} computed ones")
+        offset = int(batch.prompt_cache[0].offset[row].item())
+        if offset != computed:
+            # Seen after an exception in mid-prefill (engine facts): such KV must never be kept.
+            raise EngineError(f"the cache holds {offset} positions, {computed} tokens went in")
+        return kv_block.cut(batch.prompt_cache, row, start, end)
+
+    def export(self, handle: BlockHandle) -> tuple[Part, ...]:
+        """The handle's KV as bytes."""
+        return kv_block.to_parts(_own(handle))
+
+    def import_parts(self, parts: Sequence[Part], num_tokens: int) -> KVBlock:
+        """The inverse of `export`, bit for bit."""
+        if self._capabilities.spec is None:
+            raise IncompatibleCacheError("this model's KV cannot be restored")
+        return kv_block.from_parts(parts, num_tokens, self._capabilities.spec)
+
+    def release(self, sequence: SequenceId) -> None:
+        """Forget a sequence, running or not."""
+        self._prefilling.pop(sequence, None)
+        if self._decoding is None or sequence not in self._decoding.uids:
+            return
+        keep = [row for row, uid in enumerate(self._decoding.uids) if uid != sequence]
+        if keep:
+            self._decoding.filter(keep)
+        else:
+            self._decoding = None
+
+    def reset(self) -> None:
+        """Forget all sequences, whatever state the engine is in."""
+        self._prefilling.clear()
+        self._decoding = None
+        mx.clear_cache()
+
+    def _decode(self, wanted: tuple[SequenceId, ...]) -> tuple[SampledToken, ...]:
+        running = tuple(self._decoding.uids) if self._decoding is not None else ()
+        if sorted(wanted) != sorted(running):
+            raise EngineError(f"the plan decodes {wanted}, the batch holds {running}")
+        if self._decoding is None:
+            return ()
+        return tuple(
+            SampledToken(SequenceId(response.uid), int(response.token))
+            for response in self._decoding.next()
+        )
+
+    def _prefill(self, chunk: PrefillChunk) -> None:
+        batch = self._prefilling[chunk.sequence]
+        if not chunk.last:
+            batch.prompt([list(chunk.tokens)])
+            return
+        del self._prefilling[chunk.sequence]
+        started = batch.generate([list(chunk.tokens)])
+        if self._decoding is None:
+            self._decoding = started
+        else:
+            self._decoding.extend(started)
+
+    def _find(self, sequence: SequenceId) -> tuple[PromptProcessingBatch | GenerationBatch, int]:
+        if sequence in self._prefilling:
+            return self._prefilling[sequence], 0
+        if self._decoding is not None and sequence in self._decoding.uids:
+            return self._decoding, self._decoding.uids.index(sequence)
+        raise ValueError(f"sequence {sequence} is not in the engine")
+
+
+def _own(handle: BlockHandle) -> KVBlock:
+    if not isinstance(handle, KVBlock):
+        raise IncompatibleCacheError(f"not a block of this engine: {type(handle).__name__}")
+    return handle

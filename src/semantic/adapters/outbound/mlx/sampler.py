@@ -1,0 +1,36 @@
+"""Choosing tokens. Each sampled sequence has its own random key.
+
+So that neighbours in a batch cannot change what a seed produces.
+"""
+
+from collections.abc import Callable
+from secrets import randbits
+
+import mlx.core as mx
+from mlx_lm.sample_utils import apply_top_p
+
+from semantic.domain.sampling import SamplingParams
+
+Sampler = Callable[[mx.array], mx.array]
+"""From log-probabilities (1, vocabulary) to a token (1,)."""
+
+_SEED_BITS = 63
+
+
+def make_sampler(params: SamplingParams) -> Sampler | None:
+    """The sampler for `params`; None for greedy, where mlx-lm's own serves a whole batch."""
+    if params.greedy:
+        return None
+    key = mx.random.key(params.seed if params.seed is not None else randbits(_SEED_BITS))
+
+    def sample(logprobs: mx.array) -> mx.array:
+        nonlocal key
+        key, now = mx.random.split(key)
+        scaled = logprobs / params.temperature
+        if params.top_p < 1:
+            # apply_top_p takes probabilities: after the temperature they must sum to one again.
+            scaled = scaled - mx.logsumexp(scaled, axis=-1, keepdims=True)
+            scaled = apply_top_p(scaled, params.top_p)
+        return mx.random.categorical(scaled, key=now)
+
+    return sample
