@@ -7,7 +7,7 @@ collision would be another conversation's memory (compare GHSA-rm76-4mrf-v9r8).
 """
 
 import hashlib
-from array import array
+import struct
 from collections.abc import Iterator, Sequence
 
 from semantic.domain.ids import BlockKey, Namespace, TokenId
@@ -30,8 +30,15 @@ def block_key(parent: BlockKey, tokens: Sequence[TokenId]) -> BlockKey:
 
 
 def token_bytes(tokens: Sequence[TokenId]) -> bytes:
-    """Token ids as unsigned 32-bit little-endian numbers."""
-    return b"".join(token.to_bytes(4, "little") for token in tokens)
+    """Token ids as unsigned 32-bit little-endian numbers.
+
+    Raises:
+        ValueError: if one of them is not such a number.
+    """
+    try:
+        return struct.pack(f"<{len(tokens)}I", *tokens)
+    except struct.error as error:
+        raise ValueError(f"token ids are unsigned 32-bit numbers: {error}") from error
 
 
 def tokens_from_bytes(data: bytes) -> tuple[TokenId, ...]:
@@ -42,9 +49,7 @@ def tokens_from_bytes(data: bytes) -> tuple[TokenId, ...]:
     """
     if len(data) % 4:
         raise ValueError(f"{len(data)} bytes are not a list of 32-bit token ids")
-    numbers = array("I")
-    numbers.frombytes(data)
-    return tuple(numbers)
+    return struct.unpack(f"<{len(data) // 4}I", data)
 
 
 def full_blocks(

@@ -54,16 +54,18 @@ class PrefixIndex:
 
     def remove(self, key: BlockKey) -> tuple[BlockKey, ...]:
         """Forget a block and all that were reachable only through it; return their keys."""
-        header = self._headers.pop(key, None)
+        header = self._headers.get(key)
         if header is None:
             return ()
         siblings = self._children[header.parent]
         del siblings[key]
         if not siblings:
             del self._children[header.parent]
+        # A list, not recursion: a long conversation's chain is deeper than Python's stack.
         removed = [key]
-        for child in tuple(self._children.get(key, ())):
-            removed.extend(self.remove(child))
+        for parent in removed:
+            del self._headers[parent]
+            removed.extend(self._children.pop(parent, ()))
         return tuple(removed)
 
     def match(self, tokens: Sequence[TokenId]) -> tuple[BlockUse, ...]:
