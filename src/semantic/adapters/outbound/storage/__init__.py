@@ -1,0 +1,1 @@
+"""The disk store: blocks and agents' records as files, and the lock of their folder."""

@@ -1,0 +1,210 @@
+"""Blocks on disk: one immutable file each.
+
+    <root>/blk/<namespace, 12 digits>/<key, 2 digits>/<key>.<kind>.st
+
+Invariant: a file under its final name is whole, durable and never changed. What a reader finds
+otherwise is damage: it is moved to the quarantine and reported, never returned.
+"""
+
+import errno
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import xxhash
+
+from semantic.adapters.outbound.storage.block_format import (
+    PREFIX_BYTES,
+    BlockLayout,
+    decode_head,
+    encode,
+    header_length,
+)
+from semantic.adapters.outbound.storage.durable_file import sync_directory
+from semantic.adapters.outbound.storage.regular_file import RegularFile
+from semantic.adapters.outbound.storage.store_folder import StoreFolder
+from semantic.domain.block import BlockHeader, BlockKind, Part, StoredBlock
+from semantic.domain.errors import (
+    CacheCorruptionError,
+    CachePersistenceError,
+    IncompatibleCacheError,
+)
+from semantic.domain.ids import BlockKey, Namespace
+from semantic.ports.telemetry import Telemetry
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+_UNREADABLE = frozenset({errno.EIO, errno.EACCES})
+"""What reading one bad file answers; other failures say nothing about the file."""
+
+
+class BlockFiles:
+    """The port `BlockStore` over a folder, which `StoreLock` must hold.
+
+    Raises:
+        CachePersistenceError: if the folder cannot be made or written.
+    """
+
+    def __init__(self, root: Path, telemetry: Telemetry) -> None:
+        self._blocks = root / "blk"
+        self._telemetry = telemetry
+        with _translated(f"the store {root} cannot be opened"):
+            self._folder = StoreFolder(root, "block", telemetry)
+            self._folder.make_directory(self._blocks)
+
+    def put(self, block: StoredBlock) -> None:
+        """Keep a block; first writer wins, unless what it wrote has been damaged since.
+
+        Raises:
+            CachePersistenceError: if it could not be written; nothing is left behind then.
+            ValueError: if key or namespace is no SHA-256 in hex.
+        """
+        header = block.header
+        path = self._path(header.namespace, header.key, header.kind)
+        with _translated(f"block {header.key} could not be written"):
+            self._folder.make_directory(path.parent)
+            if self._is_sound(path, header.namespace):
+                sync_directory(path.parent)
+            else:
+                self._folder.write_new(path, encode(block))
+
+    def get(self, namespace: Namespace, key: BlockKey) -> StoredBlock | None:
+        """The block, every byte verified; None if it is absent.
+
+        Raises:
+            CacheCorruptionError: if its bytes are not those that were written.
+            IncompatibleCacheError: if it is another block, or of another format. In both cases
+                the entry has been set aside, and the next call answers None.
+            CachePersistenceError: if it could not be read; it has been left where it is.
+        """
+        with _translated(f"block {key} could not be read"):
+            for kind in BlockKind:
+                path = self._path(namespace, key, kind)
+                try:
+                    return self._read(path, namespace)
+                except FileNotFoundError:
+                    continue
+        return None
+
+    def exists(self, namespace: Namespace, key: BlockKey) -> bool:
+        """Whether there is such a block. Says nothing about its health."""
+        return any(os.path.lexists(self._path(namespace, key, kind)) for kind in BlockKind)
+
+    def delete(self, namespace: Namespace, key: BlockKey) -> None:
+        """Forget a block; absent ones are ignored.
+
+        Not synced: a block that power loss brings back is as good as before.
+
+        Raises:
+            CachePersistenceError: if it could not be removed.
+        """
+        with _translated(f"block {key} could not be removed"):
+            for kind in BlockKind:
+                self._path(namespace, key, kind).unlink(missing_ok=True)
+
+    def headers(self, namespace: Namespace) -> Iterator[BlockHeader]:
+        """What the store holds of a namespace, in no useful order: children may precede parents.
+
+        Only headers are read and verified, so a damaged payload is found by `get`. What cannot
+        be read or is not of this namespace is left out, left in place and reported.
+        """
+        for path in self._files(namespace):
+            try:
+                with RegularFile(path) as file:
+                    layout = _layout(file)
+                _refuse_stranger(layout.header, path, namespace)
+            except FileNotFoundError:
+                continue
+            except (OSError, CacheCorruptionError, IncompatibleCacheError) as error:
+                self._telemetry.warning("block_skipped", file=path.name, reason=str(error))
+                continue
+            yield layout.header
+
+    def _path(self, namespace: Namespace, key: BlockKey, kind: BlockKind) -> Path:
+        if not _SHA256.fullmatch(key):
+            raise ValueError(f"{key!r} is no block key")
+        return self._namespace_folder(namespace) / key[:2] / _file_name(key, kind)
+
+    def _namespace_folder(self, namespace: Namespace) -> Path:
+        if not _SHA256.fullmatch(namespace):
+            raise ValueError(f"{namespace!r} is no namespace")
+        return self._blocks / namespace[:12]
+
+    def _files(self, namespace: Namespace) -> Iterator[Path]:
+        folder = self._namespace_folder(namespace)
+        for place in self._listed(folder):
+            yield from (path for path in self._listed(place) if path.suffix == ".st")
+
+    def _listed(self, folder: Path) -> list[Path]:
+        try:
+            return sorted(folder.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            self._telemetry.warning("block_folder_skipped", file=folder.name, reason=str(error))
+            return []
+
+    def _read(self, path: Path, namespace: Namespace) -> StoredBlock:
+        """Read and verify a file; set it aside if it is not what its path says."""
+        with self._folder.opened(path) as file:
+            layout = _layout(file)
+            parts = _parts(file, layout)
+            _refuse_stranger(layout.header, path, namespace)
+        return StoredBlock(layout.header, parts)
+
+    def _is_sound(self, path: Path, namespace: Namespace) -> bool:
+        """Whether a block can be read at `path`; makes room for a new one if it cannot."""
+        try:
+            self._read(path, namespace)
+        except (FileNotFoundError, CacheCorruptionError, IncompatibleCacheError):
+            return False
+        except OSError as error:
+            if error.errno not in _UNREADABLE:
+                raise
+            self._folder.set_aside(path, None, str(error))
+            return False
+        return True
+
+
+def _layout(file: RegularFile) -> BlockLayout:
+    length = header_length(file.read(PREFIX_BYTES, 0))
+    layout = decode_head(file.read(PREFIX_BYTES + length, 0))
+    if layout.size != file.size:
+        raise CacheCorruptionError(f"the file has {file.size} bytes, {layout.size} were written")
+    return layout
+
+
+def _parts(file: RegularFile, layout: BlockLayout) -> tuple[Part, ...]:
+    """Read each part into its own bytes, which spares a copy, and verify them all."""
+    digest = xxhash.xxh3_128()
+    found: list[Part] = []
+    position = layout.payload
+    for part in layout.parts:
+        data = file.read(part.nbytes, position)
+        digest.update(data)
+        found.append(Part(part.name, part.dtype, part.shape, data))
+        position += part.nbytes
+    if digest.hexdigest() != layout.payload_digest:
+        raise CacheCorruptionError("the payload differs from what was written")
+    return tuple(found)
+
+
+def _refuse_stranger(header: BlockHeader, path: Path, namespace: Namespace) -> None:
+    if header.namespace != namespace:
+        raise IncompatibleCacheError(f"the block belongs to namespace {header.namespace}")
+    if path.name != _file_name(header.key, header.kind):
+        raise IncompatibleCacheError(f"this is the {header.kind.value} block {header.key}")
+
+
+def _file_name(key: BlockKey, kind: BlockKind) -> str:
+    return f"{key}.{kind.value}.st"
+
+
+@contextmanager
+def _translated(failure: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CachePersistenceError(f"{failure}: {error}") from error
