@@ -1,0 +1,127 @@
+"""Text and token ids of a model folder's tokenizer.
+
+Owns the adaptation of mlx-lm's tokenizer to the port. What the model's own template and
+vocabulary say is done as they say; only a model without a template gets a plain one from here.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+from jinja2 import TemplateError
+from mlx_lm.tokenizer_utils import TokenizerWrapper
+from mlx_lm.utils import load_config, load_tokenizer
+
+from semantic.domain.chat import ChatMessage
+from semantic.domain.errors import InvalidRequestError, ModelLoadError
+from semantic.domain.ids import TokenId
+
+_UNFINISHED = "\N{REPLACEMENT CHARACTER}"
+"""What the bytes of half a character decode to."""
+
+
+class MlxTokenizer:
+    """Implements the port `Tokenizer`. `stop_tokens`: ids that end an answer."""
+
+    def __init__(self, wrapper: TokenizerWrapper) -> None:
+        self._wrapper = wrapper
+        self._special = frozenset(
+            index for index, token in wrapper.added_tokens_decoder.items() if token.special
+        )
+        self.stop_tokens: frozenset[TokenId] = frozenset(wrapper.eos_token_ids)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read a model folder's tokenizer.
+
+        Raises:
+            ModelLoadError: if its files cannot be used.
+        """
+        try:
+            # Those of generation_config.json, which mlx-lm puts over the configuration's.
+            ends = load_config(folder).get("eos_token_id")
+            wrapper = load_tokenizer(folder, eos_token_ids=ends)  # type: ignore[no-untyped-call]
+            return cls(wrapper)
+        except Exception as error:  # transformers raises whatever the files make it stumble over
+            raise ModelLoadError(f"the tokenizer in {folder} cannot be used: {error}") from error
+
+    def render(self, messages: Sequence[ChatMessage]) -> str:
+        """The conversation in the form of the model's template, or else of `_render_plainly`.
+
+        Raises:
+            InvalidRequestError: if the model's template refuses the messages.
+        """
+        if not self._wrapper.has_chat_template:
+            return self._render_plainly(messages)
+        turns = [{"role": m.role.value, "content": m.content} for m in messages]
+        try:
+            text = self._wrapper.apply_chat_template(  # type: ignore[no-untyped-call]
+                turns, tokenize=False, add_generation_prompt=True
+            )
+        except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
+            message = f"the model's chat template refuses these messages: {error}"
+            raise InvalidRequestError(message, field="messages") from error
+        return str(text)
+
+    def encode(self, text: str) -> tuple[TokenId, ...]:
+        """Ids of rendered text; markers in it become special tokens, none are added."""
+        return tuple(self._wrapper.encode(text, add_special_tokens=False, verbose=False))
+
+    def decode(self, tokens: Sequence[TokenId]) -> str:
+        """Text of ids, special tokens included."""
+        return str(
+            self._wrapper.decode(
+                list(tokens), skip_special_tokens=False, clean_up_tokenization_spaces=False
+            )
+        )
+
+    def decoder(self) -> "StreamDecoder":
+        """A new decoder for one answer; special tokens leave no text."""
+        return StreamDecoder(self, self._special)
+
+    def _render_plainly(self, messages: Sequence[ChatMessage]) -> str:
+        """A paragraph a turn, "User: ...", and an open "Assistant:" for base models to continue."""
+        turns = [f"{m.role.value.capitalize()}: {m.content}" for m in messages]
+        return (self._wrapper.bos_token or "") + "\n\n".join([*turns, "Assistant:"])
+
+
+class StreamDecoder:
+    """Implements the port `TokenDecoder`, whatever the kind of tokenizer.
+
+    Decodes again the few tokens since the text before last, as a word may begin with a space only
+    if something precedes it:
+
+        [ given out | _known: given out, decoded again | not given out: half a character ]
+                    ^ _tokens[0]                       ^ _tokens[_num_known]
+
+    The pieces joined equal `decode` of all the tokens that are not special, for a byte-level
+    tokenizer whatever the bytes; a tokenizer with byte fallback shows bytes that are no UTF-8
+    differently when it sees them all at once.
+    """
+
+    def __init__(self, tokenizer: MlxTokenizer, special: frozenset[TokenId]) -> None:
+        self._tokenizer = tokenizer
+        self._special = special
+        self._tokens: list[TokenId] = []
+        self._num_known = 0
+        self._known = ""
+
+    def add(self, token: TokenId) -> str:
+        """The text that is certain now; empty while a character is incomplete."""
+        if token in self._special:
+            return ""
+        self._tokens.append(token)
+        text = self._tokenizer.decode(self._tokens)
+        if text.endswith(_UNFINISHED) or len(text) <= len(self._known):
+            return ""
+        new = text[len(self._known) :]
+        self._tokens = self._tokens[self._num_known :]
+        self._num_known = len(self._tokens)
+        self._known = self._tokenizer.decode(self._tokens)
+        return new
+
+    def finish(self) -> str:
+        """What was held back."""
+        rest = self._tokenizer.decode(self._tokens)[len(self._known) :]
+        self._tokens, self._num_known, self._known = [], 0, ""
+        return rest
