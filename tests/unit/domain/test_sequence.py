@@ -1,0 +1,179 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from semantic.domain.ids import SequenceId
+from semantic.domain.sampling import SamplingParams
+from semantic.domain.sequence import IllegalTransitionError, Sequence, SequenceState
+
+PROMPT = tuple(range(100, 108))
+
+LEGAL = {
+    ("WAITING", "LOADING"),
+    ("WAITING", "PREFILL"),
+    ("WAITING", "FINISHED"),
+    ("LOADING", "PREFILL"),
+    ("LOADING", "FINISHED"),
+    ("PREFILL", "DECODE"),
+    ("PREFILL", "FINISHED"),
+    ("DECODE", "FINISHED"),
+}
+
+
+def sequence(
+    state: SequenceState = SequenceState.WAITING, prompt: tuple[int, ...] = PROMPT
+) -> Sequence:
+    return Sequence(
+        id=SequenceId(1), prompt=prompt, sampling=SamplingParams(), max_tokens=4, state=state
+    )
+
+
+def test_a_sequence_needs_a_prompt() -> None:
+    with pytest.raises(ValueError, match="at least one prompt token"):
+        sequence(prompt=())
+
+
+def test_a_sequence_needs_room_for_an_answer() -> None:
+    with pytest.raises(ValueError, match="max_tokens"):
+        Sequence(id=SequenceId(1), prompt=PROMPT, sampling=SamplingParams(), max_tokens=0)
+
+
+@given(st.sampled_from(SequenceState), st.sampled_from(SequenceState))
+def test_the_table_of_states_is_what_it_should_be(
+    before: SequenceState, after: SequenceState
+) -> None:
+    subject = sequence(before)
+    if (before.name, after.name) in LEGAL:
+        subject.move(after)
+        assert subject.state is after
+    else:
+        with pytest.raises(IllegalTransitionError, match=f"{before.name} -> {after.name}"):
+            subject.move(after)
+        assert subject.state is before
+
+
+@pytest.mark.parametrize("num_tokens", [-1, len(PROMPT), len(PROMPT) + 1])
+def test_a_restore_must_leave_a_token_to_compute(num_tokens: int) -> None:
+    subject = sequence()
+    with pytest.raises(ValueError, match="prompt tokens restored"):
+        subject.restored(num_tokens)
+    assert (subject.state, subject.num_computed) == (SequenceState.WAITING, 0)
+
+
+def test_a_restore_out_of_turn_changes_nothing() -> None:
+    subject = sequence(SequenceState.DECODE)
+    with pytest.raises(IllegalTransitionError):
+        subject.restored(3)
+    assert (subject.num_cached, subject.num_computed) == (0, 0)
+
+
+def test_a_restore_counts_as_cached_and_computed() -> None:
+    subject = sequence()
+    subject.restored(3)
+    assert subject.state is SequenceState.PREFILL
+    assert (subject.num_cached, subject.num_computed, subject.remaining_prompt) == (3, 3, 5)
+
+
+def test_decoding_begins_after_the_last_prompt_token() -> None:
+    subject = sequence()
+    subject.restored(0)
+    subject.prefilled(7)
+    assert subject.remaining_prompt == 1
+    subject.prefilled(1)
+    assert subject.state is SequenceState.DECODE
+
+
+def test_more_prefill_than_prompt_is_refused() -> None:
+    subject = sequence()
+    subject.restored(4)
+    with pytest.raises(ValueError, match="5 tokens prefilled, 4 expected"):
+        subject.prefilled(5)
+    assert subject.num_computed == 4
+
+
+def test_prefill_out_of_turn_is_refused() -> None:
+    with pytest.raises(ValueError, match="prefilled"):
+        sequence().prefilled(1)
+
+
+def test_a_token_out_of_turn_is_refused() -> None:
+    subject = sequence()
+    with pytest.raises(ValueError, match="WAITING"):
+        subject.decoded(7)
+    assert subject.generated == []
+
+
+def decoding(*generated: int) -> Sequence:
+    subject = sequence()
+    subject.restored(0)
+    subject.prefilled(len(PROMPT))
+    for token in generated:
+        subject.decoded(token)
+    return subject
+
+
+def test_computed_tokens_cross_from_the_prompt_into_the_answer() -> None:
+    subject = decoding(1, 2, 3)
+    assert subject.computed_tokens(0, 2) == (100, 101)
+    assert subject.computed_tokens(6, 10) == (106, 107, 1, 2)
+    assert subject.computed_tokens(4, 4) == ()
+
+
+@pytest.mark.parametrize(("start", "end"), [(-1, 2), (3, 2), (0, 12)])
+def test_tokens_without_kv_cannot_be_had(start: int, end: int) -> None:
+    with pytest.raises(ValueError, match="computed tokens"):
+        decoding(1, 2, 3).computed_tokens(start, end)
+
+
+class SequenceMachine(RuleBasedStateMachine):
+    """Any order of calls: counters never disagree, and nothing leaves the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.subject = sequence()
+
+    @precondition(lambda self: self.subject.state is SequenceState.WAITING)
+    @rule()
+    def load(self) -> None:
+        self.subject.move(SequenceState.LOADING)
+
+    @precondition(lambda self: self.subject.state in {SequenceState.WAITING, SequenceState.LOADING})
+    @rule(num_tokens=st.integers(0, len(PROMPT) - 1))
+    def restore(self, num_tokens: int) -> None:
+        self.subject.restored(num_tokens)
+
+    @precondition(lambda self: self.subject.state is SequenceState.PREFILL)
+    @rule(data=st.data())
+    def prefill(self, data: st.DataObject) -> None:
+        self.subject.prefilled(data.draw(st.integers(1, self.subject.remaining_prompt)))
+
+    @precondition(lambda self: self.subject.state is SequenceState.DECODE)
+    @rule(token=st.integers(0, 50))
+    def decode(self, token: int) -> None:
+        self.subject.decoded(token)
+
+    @precondition(lambda self: self.subject.state is not SequenceState.FINISHED)
+    @rule()
+    def finish(self) -> None:
+        self.subject.move(SequenceState.FINISHED)
+
+    @precondition(lambda self: self.subject.state is SequenceState.FINISHED)
+    @rule(state=st.sampled_from(SequenceState))
+    def stay_finished(self, state: SequenceState) -> None:
+        with pytest.raises(IllegalTransitionError):
+            self.subject.move(state)
+
+    @invariant()
+    def counters_agree(self) -> None:
+        subject = self.subject
+        assert 0 <= subject.num_cached < subject.num_prompt
+        assert subject.num_cached <= subject.num_computed
+        assert subject.num_computed <= subject.num_prompt + len(subject.generated)
+        assert subject.remaining_prompt == 0 or not subject.generated
+        tokens = subject.computed_tokens(0, subject.num_computed)
+        assert tokens == (*PROMPT, *subject.generated)[: subject.num_computed]
+
+
+TestSequenceMachine = SequenceMachine.TestCase
+TestSequenceMachine.settings = settings(max_examples=50, stateful_step_count=20)
