@@ -1,0 +1,136 @@
+"""Every setting, its type and its range.
+
+Defaults live in `config/default.toml` alone, so no field has one here; `sources` says which of
+several values wins. A value outside its range, or a key that does not exist, is an error.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from platformdirs import user_cache_path, user_data_path
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from semantic.domain.errors import SemanticError
+
+APP_NAME = "semantic"
+ENV_PREFIX = "SEMANTIC_"
+ENV_DELIMITER = "__"
+
+Count = Annotated[int, Field(ge=1)]
+Bytes = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(gt=0)]
+Text = Annotated[str, Field(min_length=1)]
+Level = Annotated[
+    Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
+    BeforeValidator(lambda level: level.upper() if isinstance(level, str) else level),
+]
+
+
+class SettingsError(SemanticError):
+    """A setting cannot be used; the message names its key and where its value came from."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ServerSettings(_Section):
+    """The HTTP server. Port 0 takes any free port."""
+
+    host: Text
+    port: Annotated[int, Field(ge=0, le=65535)]
+    max_body_bytes: Count
+    ping_interval_s: Seconds
+    shutdown_timeout_s: Seconds
+
+
+class ModelSettings(_Section):
+    """What is served. An empty `cache_dir` means the user's cache folder."""
+
+    id: Text
+    cache_dir: str
+
+    @property
+    def cache_path(self) -> Path:
+        """Where converted models are kept."""
+        if self.cache_dir:
+            return Path(self.cache_dir).expanduser()
+        return user_cache_path(APP_NAME)
+
+
+class StoreSettings(_Section):
+    """The store and its threads. An empty `dir` means the user's data folder."""
+
+    dir: str
+    hot_bytes: Bytes
+    queue_bytes: Bytes
+    reader_threads: Annotated[int, Field(ge=1, le=64)]
+    read_timeout_s: Seconds
+    commit_timeout_s: Seconds
+
+    @property
+    def path(self) -> Path:
+        """Where memory is kept."""
+        return Path(self.dir).expanduser() if self.dir else user_data_path(APP_NAME)
+
+
+class EngineSettings(_Section):
+    """How much is worked on at once."""
+
+    max_batch: Count
+    max_waiting: Annotated[int, Field(ge=0)]
+    chunk_tokens_cpu: Count
+    chunk_tokens_gpu: Count
+    chunk_tokens_shared: Count
+    blas_threads: Annotated[int, Field(ge=0, le=1024)]
+
+
+class GenerationSettings(_Section):
+    """What a request gets where it does not say."""
+
+    default_max_tokens: Count
+
+
+class AgentSettings(_Section):
+    """What is remembered of an agent."""
+
+    max_branches: Count
+
+
+class LoggingSettings(_Section):
+    """What is logged, and how it looks."""
+
+    level: Level
+    format: Literal["console", "json"]
+
+
+class Settings(BaseSettings):
+    """All settings. Built by `sources.load_settings`, which merges every source beforehand."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid",
+        frozen=True,
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter=ENV_DELIMITER,
+    )
+
+    server: ServerSettings
+    model: ModelSettings
+    store: StoreSettings
+    engine: EngineSettings
+    generation: GenerationSettings
+    agents: AgentSettings
+    logging: LoggingSettings
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the library's signature
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take what is passed in, and nothing behind the caller's back."""
+        return (init_settings,)

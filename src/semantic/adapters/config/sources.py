@@ -1,0 +1,148 @@
+"""Where the value of a setting comes from.
+
+The first of these that has a key wins: the command line, the environment, a `.env` file, the
+user's TOML file, the defaults. Whatever is wrong is reported with the source it came from.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pydantic_settings
+from pydantic import ValidationError
+from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource
+
+from semantic.adapters.config.settings import (
+    ENV_DELIMITER,
+    ENV_PREFIX,
+    Settings,
+    SettingsError,
+)
+
+CONFIG_VARIABLE = f"{ENV_PREFIX}CONFIG"
+"""Names the user's TOML file."""
+
+Values = Mapping[str, Any]
+"""Section -> key -> value; not validated yet, so anything may be in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Values and the place they were found in. `variables`: keys are spelled SEMANTIC_X__Y."""
+
+    name: str
+    values: Values
+    variables: bool = False
+
+    def holds(self, path: tuple[str, ...]) -> bool:
+        """Whether there is a value under `path`."""
+        found: Any = self.values
+        for key in path:
+            if not isinstance(found, Mapping) or key not in found:
+                return False
+            found = found[key]
+        return True
+
+    def spelled(self, path: tuple[str, ...]) -> str:
+        """How a person would find the value of `path`."""
+        if self.variables:
+            return f"{ENV_PREFIX}{ENV_DELIMITER.join(path).upper()} in {self.name}"
+        return self.name
+
+
+def default_config() -> Path:
+    """The file of defaults: inside the installed package, or in the source tree."""
+    packaged = Path(__file__).with_name("default.toml")
+    return packaged if packaged.exists() else Path(__file__).parents[4] / "config" / "default.toml"
+
+
+def load_settings(
+    command_line: Values | None = None,
+    *,
+    config: Path | None = None,
+    env_file: Path | None = Path(".env"),
+) -> Settings:
+    """Merge all sources and check the result.
+
+    `config` is a TOML file laid over the defaults; without it the variable SEMANTIC_CONFIG may
+    name one. A missing `env_file` is no error, a missing `config` is.
+
+    Raises:
+        SettingsError: naming the key and the source of every value that cannot be used.
+    """
+    environment = EnvSettingsSource(Settings)
+    dotenv = _dotenv(env_file)
+    named = environment.env_vars.get(CONFIG_VARIABLE.lower()) or dotenv.env_vars.get(
+        CONFIG_VARIABLE.lower()
+    )
+    files = [config or (Path(named) if named else None), default_config()]
+    sources = (
+        Source("the command line", command_line or {}),
+        _variables("the environment", environment),
+        _variables(str(env_file), dotenv),
+        *(_toml(file) for file in files if file is not None),
+    )
+    try:
+        return Settings(**_merged(sources))
+    except ValidationError as error:
+        raise SettingsError(_explain(error, sources)) from error
+
+
+def _dotenv(env_file: Path | None) -> DotEnvSettingsSource:
+    try:
+        return DotEnvSettingsSource(
+            Settings,
+            env_file=env_file,
+            # Other programs keep their variables in the same file.
+            dotenv_filtering="only_existing",
+        )
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{env_file} cannot be read: {error}") from error
+
+
+def _variables(name: str, source: EnvSettingsSource) -> Source:
+    prefix = ENV_PREFIX.lower()
+    for variable in source.env_vars:
+        section, delimiter, _ = variable.removeprefix(prefix).partition(ENV_DELIMITER)
+        # Without the delimiter it is somebody else's: Kubernetes sets SEMANTIC_PORT by itself.
+        if variable.startswith(prefix) and delimiter and section not in Settings.model_fields:
+            raise SettingsError(f"{variable.upper()} in {name}: there is no such setting")
+    try:
+        return Source(name, source(), variables=True)
+    except pydantic_settings.SettingsError as error:
+        raise SettingsError(f"{name}: {error}") from error
+
+
+def _toml(file: Path) -> Source:
+    try:
+        with file.open("rb") as stream:
+            return Source(str(file), tomllib.load(stream))
+    except OSError as error:
+        raise SettingsError(f"{file} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file} is not valid TOML: {error}") from error
+
+
+def _merged(sources: tuple[Source, ...]) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for source in reversed(sources):
+        for section, values in source.values.items():
+            below = merged.get(section)
+            if isinstance(values, Mapping) and isinstance(below, Mapping):
+                merged[section] = {**below, **values}
+            else:
+                merged[section] = values
+    return merged
+
+
+def _explain(error: ValidationError, sources: tuple[Source, ...]) -> str:
+    lines = []
+    for problem in error.errors(include_url=False, include_input=False, include_context=False):
+        path = tuple(str(part) for part in problem["loc"])
+        unknown = problem["type"] == "extra_forbidden"
+        what = "there is no such setting" if unknown else problem["msg"]
+        origin = next((source.spelled(path) for source in sources if source.holds(path)), "nowhere")
+        lines.append(f"{'.'.join(path)}: {what} (from {origin})")
+    return "\n".join(lines)
