@@ -1,0 +1,76 @@
+"""The HTTP application: every way in, put together."""
+
+from collections.abc import Callable
+from http import HTTPStatus
+from uuid import uuid4
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+
+from semantic.adapters.inbound.body_limit import BodyLimitMiddleware
+from semantic.adapters.inbound.errors import report
+from semantic.adapters.inbound.health import health_router
+from semantic.adapters.inbound.last_resort import LastResortMiddleware
+from semantic.adapters.inbound.limits import Limits
+from semantic.adapters.inbound.openai import openai_router
+from semantic.adapters.inbound.request_id import RequestIdMiddleware
+from semantic.domain.errors import SemanticError
+from semantic.ports.clock import Clock
+from semantic.ports.inference import Inference
+from semantic.ports.telemetry import Telemetry
+
+
+def _random_id() -> str:
+    return uuid4().hex
+
+
+def create_app(
+    inference: Inference,
+    telemetry: Telemetry,
+    clock: Clock,
+    limits: Limits,
+    *,
+    new_id: Callable[[], str] = _random_id,
+) -> FastAPI:
+    """Build the application. It starts and stops nothing.
+
+    There is no CORS: no web page may read what a local server answers. The interactive
+    documentation is off, because it loads scripts from elsewhere.
+    """
+    app = FastAPI(
+        openapi_url=None,
+        redirect_slashes=False,
+        middleware=[
+            Middleware(RequestIdMiddleware, new_id=new_id),
+            Middleware(LastResortMiddleware, telemetry=telemetry),
+            Middleware(BodyLimitMiddleware, max_bytes=limits.max_body_bytes),
+        ],
+    )
+
+    async def answer_error(_request: Request, error: Exception) -> Response:
+        return report(error, telemetry).response()
+
+    async def answer_http_error(request: Request, error: Exception) -> Response:
+        return report(_worded(request, error), telemetry).response()
+
+    app.add_exception_handler(SemanticError, answer_error)
+    app.add_exception_handler(HTTPException, answer_http_error)
+    app.include_router(openai_router(inference, telemetry, clock, limits, new_id))
+    app.include_router(health_router(inference))
+    return app
+
+
+def _worded(request: Request, error: Exception) -> Exception:
+    """Name the method and the path where nothing answers to them."""
+    if not isinstance(error, HTTPException):
+        return error
+    what = f"{request.method} {request.url.path}"
+    messages = {
+        HTTPStatus.NOT_FOUND.value: f"there is nothing at {what}",
+        HTTPStatus.METHOD_NOT_ALLOWED.value: f"{what} is not possible with this method",
+    }
+    detail = messages.get(error.status_code, error.detail)
+    return HTTPException(error.status_code, detail, error.headers)

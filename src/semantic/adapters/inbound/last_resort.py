@@ -1,0 +1,40 @@
+"""What nobody caught."""
+
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from semantic.adapters.inbound.errors import report
+from semantic.ports.telemetry import Telemetry
+
+
+class LastResortMiddleware:
+    """Answers an unforeseen exception with status 500 and logs it once, without its text.
+
+    If the response has begun, it stays incomplete, which tells the client the same. A client
+    that leaves while it still sends is no error.
+    """
+
+    def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:
+        self._app = app
+        self._telemetry = telemetry
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except ClientDisconnect:
+            return
+        except Exception as error:  # noqa: BLE001 - it is the last resort
+            told = report(error, self._telemetry)
+            if not started:
+                await told.response()(scope, receive, send)

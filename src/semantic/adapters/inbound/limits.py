@@ -1,0 +1,16 @@
+"""The bounds within which the HTTP server serves."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Chosen by the operator.
+
+    `ping_interval_s`: a stream that is silent for so long gets a comment line.
+    `shutdown_timeout_s`: how long running streams may go on when the server stops.
+    """
+
+    max_body_bytes: int
+    ping_interval_s: float
+    shutdown_timeout_s: float

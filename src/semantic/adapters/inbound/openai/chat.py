@@ -1,0 +1,60 @@
+"""An answer's events in OpenAI's words: all at once, or piece by piece."""
+
+from collections.abc import AsyncIterator
+
+from semantic.adapters.inbound.errors import report
+from semantic.adapters.inbound.openai.chat_response import DONE, Completion, Json, encoded
+from semantic.domain.chat import Finished, GenerationEvent, Started, TextDelta
+from semantic.domain.errors import EngineError
+from semantic.ports.telemetry import Telemetry
+
+
+async def collected(events: AsyncIterator[GenerationEvent], completion: Completion) -> Json:
+    """The whole answer.
+
+    Raises:
+        EngineError: if the events end without an end of the answer.
+    """
+    pieces: list[str] = []
+    async for event in events:
+        if isinstance(event, TextDelta):
+            pieces.append(event.text)
+        elif isinstance(event, Finished):
+            return completion.whole("".join(pieces), event.reason, event.usage)
+    raise EngineError("the answer has no end")
+
+
+async def streamed(
+    events: AsyncIterator[GenerationEvent],
+    completion: Completion,
+    telemetry: Telemetry,
+    *,
+    include_usage: bool,
+) -> AsyncIterator[str]:
+    """The data of each server-sent event.
+
+    The status has been sent by now, so an error becomes the last event.
+    """
+    try:
+        async for event in events:
+            for chunk in _chunks(event, completion, include_usage=include_usage):
+                yield encoded(chunk)
+            if isinstance(event, Finished):
+                yield DONE
+                return
+        raise EngineError("the answer has no end")  # noqa: TRY301 - reported as any other
+    except Exception as error:  # noqa: BLE001 - the client is owed a word, whatever it is
+        yield encoded(report(error, telemetry).body())
+
+
+def _chunks(event: GenerationEvent, completion: Completion, *, include_usage: bool) -> list[Json]:
+    # With usage asked for, every chunk has the key, and all but the last a null in it.
+    no_usage: Json = {"usage": None} if include_usage else {}
+    match event:
+        case Started():
+            return [completion.chunk({"role": "assistant", "content": ""}) | no_usage]
+        case TextDelta(text=text):
+            return [completion.chunk({"content": text}) | no_usage]
+        case Finished(reason=reason, usage=usage):
+            end = completion.chunk({}, reason) | no_usage
+            return [end, completion.usage_chunk(usage)] if include_usage else [end]

@@ -1,0 +1,32 @@
+"""The list of models, in one body that OpenAI's and Anthropic's SDKs both understand."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from semantic.ports.inference import ModelInfo
+
+
+def model_list(models: Sequence[ModelInfo]) -> dict[str, object]:
+    """All models on one page."""
+    return {
+        "object": "list",
+        "data": [_model(model) for model in models],
+        "has_more": False,
+        "first_id": models[0].model_id if models else None,
+        "last_id": models[-1].model_id if models else None,
+    }
+
+
+def _model(model: ModelInfo) -> dict[str, object]:
+    created_at = datetime.fromtimestamp(model.created, UTC)
+    return {
+        "id": model.model_id,
+        "object": "model",
+        "created": model.created,
+        "owned_by": "semantic",
+        # What local servers call the size of the context.
+        "max_model_len": model.max_context,
+        "type": "model",
+        "display_name": model.model_id,
+        "created_at": created_at.isoformat().replace("+00:00", "Z"),
+    }

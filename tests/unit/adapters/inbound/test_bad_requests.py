@@ -1,0 +1,213 @@
+"""Everything that can be wrong with a body; each is told by name, in OpenAI's shape."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import httpx
+import pytest
+from tests.fakes.recorded_telemetry import RecordedTelemetry
+from tests.fakes.scripted_inference import ScriptedInference
+
+from semantic.ports.inference import Inference
+
+USER = {"role": "user", "content": "hi"}
+BODY: dict[str, object] = {"model": "scripted", "messages": [USER]}
+JSON = [(b"Content-Type", b"application/json")]
+TOOL = {"type": "function", "function": {"name": "f"}}
+PNG = {"type": "image_url", "image_url": {"url": "data:,"}}
+
+
+@dataclass(frozen=True)
+class Subject:
+    inference: ScriptedInference
+    telemetry: RecordedTelemetry
+    http: httpx.Client
+    url: str
+
+    def post(
+        self, content: bytes, headers: list[tuple[bytes, bytes]] | None = None
+    ) -> httpx.Response:
+        return self.http.post(
+            self.url, content=content, headers=JSON if headers is None else headers
+        )
+
+
+@pytest.fixture
+def subject(
+    serve: Callable[[Inference], str], telemetry: RecordedTelemetry, http: httpx.Client
+) -> Subject:
+    inference = ScriptedInference()
+    return Subject(inference, telemetry, http, f"{serve(inference)}/v1/chat/completions")
+
+
+def message(**fields: object) -> dict[str, object]:
+    return {"messages": [USER, {**USER, **fields}]}
+
+
+FIELDS: list[tuple[dict[str, object], str]] = [
+    ({"model": None}, "model"),
+    ({"model": 5}, "model"),
+    ({"messages": None}, "messages"),
+    ({"messages": "hi"}, "messages"),
+    ({"messages": []}, "messages"),
+    ({"messages": ["hi"]}, "messages.0"),
+    ({"messages": [{"role": "user"}]}, "messages.0.content"),
+    ({"messages": [{"content": "hi"}]}, "messages.0.role"),
+    (message(role="robot"), "messages.1.role"),
+    (message(role=None), "messages.1.role"),
+    (message(content=5), "messages.1.content"),
+    (message(content={"type": "text", "text": "x"}), "messages.1.content"),
+    (message(content=["hi"]), "messages.1.content.0"),
+    (message(content=[{"type": "text"}]), "messages.1.content.0.text"),
+    (message(content=[{"type": "text", "text": None}]), "messages.1.content.0.text"),
+    (message(content=[{"type": "text", "text": "a"}, PNG]), "messages.1.content.1.type"),
+    (message(content=[{"type": "input_audio", "text": ""}]), "messages.1.content.0.type"),
+    (message(role="assistant", tool_calls=[TOOL]), "messages.1.tool_calls"),
+    (message(role="assistant", function_call={"name": "f"}), "messages.1.function_call"),
+    (message(role="assistant", audio={"id": "a"}), "messages.1.audio"),
+    ({"max_tokens": "abc"}, "max_tokens"),
+    ({"max_tokens": "5"}, "max_tokens"),
+    ({"max_tokens": True}, "max_tokens"),
+    ({"max_tokens": 1.5}, "max_tokens"),
+    ({"max_tokens": 0}, "max_tokens"),
+    ({"max_tokens": -1}, "max_tokens"),
+    ({"max_tokens": []}, "max_tokens"),
+    ({"max_completion_tokens": "abc"}, "max_completion_tokens"),
+    ({"max_completion_tokens": 0, "max_tokens": 5}, "max_completion_tokens"),
+    ({"temperature": "hot"}, "temperature"),
+    ({"temperature": True}, "temperature"),
+    ({"temperature": -0.5}, "temperature"),
+    ({"temperature": 2.5}, "temperature"),
+    ({"temperature": float("nan")}, "temperature"),
+    ({"temperature": float("inf")}, "temperature"),
+    ({"top_p": 0}, "top_p"),
+    ({"top_p": 1.5}, "top_p"),
+    ({"top_p": "x"}, "top_p"),
+    ({"seed": 1.5}, "seed"),
+    ({"seed": -1}, "seed"),
+    ({"seed": 2**64}, "seed"),
+    ({"seed": True}, "seed"),
+    ({"stop": 5}, "stop"),
+    ({"stop": ""}, "stop"),
+    ({"stop": ["a", 5]}, "stop.1"),
+    ({"stop": ["a"] * 17}, "stop"),
+    ({"stream": "yes"}, "stream"),
+    ({"stream": 1}, "stream"),
+    ({"stream_options": []}, "stream_options"),
+    ({"stream_options": {"include_usage": "yes"}}, "stream_options.include_usage"),
+    ({"user": 5}, "user"),
+    ({"n": 2}, "n"),
+    ({"n": True}, "n"),
+    ({"tools": [TOOL]}, "tools"),
+    ({"functions": [{"name": "f"}]}, "functions"),
+    ({"response_format": {"type": "json_object"}}, "response_format"),
+    ({"response_format": "text"}, "response_format"),
+    ({"logprobs": True}, "logprobs"),
+    ({"top_logprobs": 3}, "top_logprobs"),
+    ({"frequency_penalty": 0.5}, "frequency_penalty"),
+    ({"presence_penalty": -1}, "presence_penalty"),
+    ({"logit_bias": {"50256": -100}}, "logit_bias"),
+    ({"modalities": ["text", "audio"]}, "modalities"),
+    ({"audio": {"voice": "alloy"}}, "audio"),
+    ({"web_search_options": {}}, "web_search_options"),
+]
+
+VALID = json.dumps(BODY).encode()
+RAW: list[bytes] = [
+    b"",
+    b"{",
+    b"hello",
+    b"null",
+    b"5",
+    b"[]",
+    b'"text"',
+    VALID + b"}",
+    VALID.replace(b'"hi"', b'"\xff\xfe"'),
+    VALID.replace(b'"hi"', rb'"\ud800"'),
+    VALID.replace(b'"hi"', rb'"\udc00"'),
+    VALID.replace(b'"hi"', b'"\x00"'),
+    b"\xef\xbb\xbf" + VALID,
+    VALID.decode().encode("utf-16"),
+    VALID.replace(b'"hi"', b"'hi'"),
+    VALID[:-1] + b',"max_tokens":' + b"9" * 10_000 + b"}",
+    VALID[:-1] + b',"bomb":' + b"[" * 9_000 + b"]" * 9_000 + b"}",
+    VALID[:-1] + b',"bomb":' + b'{"a":' * 3_000 + b"1" + b"}" * 3_000 + b"}",
+    b"[" * 15_000,
+]
+
+
+def check_refused(subject: Subject, response: httpx.Response, param: str | None) -> str:
+    assert response.status_code == 400, response.text
+    body = response.json()
+    assert set(body) == {"error"}
+    assert set(body["error"]) == {"message", "type", "param", "code"}
+    assert body["error"]["type"] == "invalid_request_error"
+    assert body["error"]["param"] == param
+    assert subject.inference.requests == []
+    assert subject.telemetry.events == []
+    message = body["error"]["message"]
+    assert isinstance(message, str)
+    assert message
+    return message
+
+
+@pytest.mark.parametrize(("fields", "param"), FIELDS, ids=str)
+def test_a_wrong_field_is_named(subject: Subject, fields: dict[str, object], param: str) -> None:
+    body = json.dumps({**BODY, **fields}).encode()
+    message = check_refused(subject, subject.post(body), param)
+    assert param.partition(".")[0] in message or param == "stop"
+
+
+@pytest.mark.parametrize("field", ["model", "messages"])
+def test_a_missing_field_is_named(subject: Subject, field: str) -> None:
+    body = {key: value for key, value in BODY.items() if key != field}
+    check_refused(subject, subject.post(json.dumps(body).encode()), field)
+
+
+@pytest.mark.parametrize("content", RAW, ids=range(len(RAW)))
+def test_what_is_not_json_is_refused(subject: Subject, content: bytes) -> None:
+    check_refused(subject, subject.post(content), None)
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        None,
+        b"",
+        b"text/plain",
+        b"application/x-www-form-urlencoded",
+        b"application/jsonp",
+    ],
+)
+def test_a_web_page_cannot_pass_its_post_off_as_harmless(
+    subject: Subject, content_type: bytes | None
+) -> None:
+    response = subject.post(VALID, [(b"Content-Type", content_type)] if content_type else [])
+    assert "application/json" in check_refused(subject, response, "Content-Type")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [b""],
+        [b"a\tb"],
+        [b"x" * 257],
+        [b"../../etc/passwd"],
+        [b"a\\..\\b"],
+        ["a\N{ZERO WIDTH SPACE}b".encode()],
+        [b"one", b"two"],
+    ],
+    ids=str,
+)
+def test_a_bad_agent_name_is_refused(subject: Subject, names: list[bytes]) -> None:
+    response = subject.post(VALID, [*JSON, *((b"X-Agent-ID", name) for name in names)])
+    check_refused(subject, response, "X-Agent-ID")
+
+
+def test_an_agent_name_that_is_not_utf8_is_read_as_latin1(subject: Subject) -> None:
+    response = subject.post(VALID, [*JSON, (b"X-Agent-ID", b"Zo\xeb")])
+    assert response.status_code == 200
+    [request] = subject.inference.requests
+    assert request.agent is not None
+    assert request.agent.name == "Zo\N{LATIN SMALL LETTER E WITH DIAERESIS}"
