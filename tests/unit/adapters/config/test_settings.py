@@ -61,7 +61,7 @@ def test_settings_do_not_change() -> None:
     ],
 )
 def test_a_value_out_of_range_is_refused_by_name(section: str, key: str, value: object) -> None:
-    with pytest.raises(SettingsError, match=rf"{section}\.{key}: (Input|String) .*\(from the command"):
+    with pytest.raises(SettingsError, match=rf"{section}\.{key}: (Input|String) .*command line"):
         load_settings({section: {key: value}})
 
 
