@@ -9,7 +9,7 @@ import hashlib
 from dataclasses import dataclass
 
 from semantic.domain.errors import InvalidRequestError
-from semantic.domain.ids import AgentKey, TokenId
+from semantic.domain.ids import AgentKey, Namespace, TokenId
 
 MAX_NAME_LENGTH = 256
 """Characters. Longer names are mistakes or attacks."""
@@ -46,6 +46,11 @@ class AgentId:
         if ".." in text.replace("\\", "/").split("/"):
             raise InvalidRequestError("an agent's name must not contain '../'", field=field)
         return cls(name=text, key=AgentKey(hashlib.sha256(text.encode()).hexdigest()))
+
+    def within(self, namespace: Namespace) -> "AgentId":
+        """The agent as one model knows it: token ids mean nothing to another model."""
+        scope = hashlib.sha256(f"{namespace}\0{self.key}".encode())
+        return AgentId(name=self.name, key=AgentKey(scope.hexdigest()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The way in: what inbound adapters may ask of the application."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,17 +20,17 @@ class ModelInfo:
 class Inference(Protocol):
     """Answers requests."""
 
-    async def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationEvent]:
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
         """Admit a request and return its events: `Started`, `TextDelta`s, `Finished`.
 
         Everything that is wrong with the request raises here, before the first event. Closing
-        the iterator cancels the request; what was computed is kept.
+        the generator cancels the request; what was computed is kept.
 
         Raises:
             InvalidRequestError: if the request cannot be served as written.
             ModelNotFoundError: if another model is asked for.
             PoolExhaustedError: if too many requests wait already.
-            EngineError: if the engine is not running; also from the iterator.
+            EngineError: if the engine is not running; also from the generator.
         """
 
     def models(self) -> tuple[ModelInfo, ...]:

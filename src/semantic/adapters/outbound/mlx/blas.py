@@ -14,6 +14,8 @@ from pathlib import Path
 
 from semantic.adapters.outbound.mlx import blas_threads, cache_files
 
+_OPENBLAS = "cmeel-openblas"
+_CUDA_BUILDS = ("mlx-cuda-12", "mlx-cuda-13")
 _FORTRAN = "libgfortran.so.5"
 """What OpenBLAS asks for by name, and a bare machine lacks."""
 
@@ -49,9 +51,9 @@ def preload(cache_dir: Path, threads: int) -> Blas:
 def _preload(cache_dir: Path, threads: int) -> Blas:
     if sys.platform != "linux":
         return Blas(reason="the system has its own")
-    if cuda := _first_installed("mlx-cuda-12", "mlx-cuda-13"):
+    if cuda := _first_installed(_CUDA_BUILDS):
         return Blas(reason=f"{cuda} computes on the GPU")
-    path = _file_of("cmeel-openblas", "libopenblas.so")
+    path = _file_of(_OPENBLAS, "libopenblas.so")
     library = _already_loaded(path)
     if library is None:
         if "mlx.core" in sys.modules:
@@ -118,7 +120,7 @@ def _already_loaded(path: Path) -> ctypes.CDLL | None:
         return None
 
 
-def _first_installed(*distributions: str) -> str | None:
+def _first_installed(distributions: tuple[str, ...]) -> str | None:
     for name in distributions:
         if any(True for _ in metadata.distributions(name=name)):
             return name

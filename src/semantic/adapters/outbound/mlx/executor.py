@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 import mlx.core as mx
-from mlx import nn
+from mlx.nn.layers.base import Module
 from mlx_lm.generate import GenerationBatch, PromptProcessingBatch, StopSequences
 from mlx_lm.models.cache import make_prompt_cache
 
@@ -30,7 +30,7 @@ _NO_LIMIT = sys.maxsize
 class MlxExecutor:
     """Runs plans on one MLX model."""
 
-    def __init__(self, model: nn.Module, capabilities: Capabilities) -> None:
+    def __init__(self, model: Module, capabilities: Capabilities) -> None:
         self._model = model
         self._capabilities = capabilities
         self._prefilling: dict[SequenceId, PromptProcessingBatch] = {}
@@ -138,7 +138,7 @@ class MlxExecutor:
         if self._decoding is None:
             self._decoding = started
         else:
-            self._decoding.extend(started)
+            self._decoding.extend(started)  # type: ignore[no-untyped-call]
 
     def _find(self, sequence: SequenceId) -> tuple[PromptProcessingBatch | GenerationBatch, int]:
         if sequence in self._prefilling:

@@ -49,10 +49,11 @@ def cut(caches: Sequence[BatchKVCache], row: int, start: int, end: int) -> KVBlo
 
     The copy is evaluated: it depends on nothing that later steps change.
     """
-    pad = int(caches[0].left_padding[row].item())
+    pad = int(np.array(caches[0].left_padding)[row])
     here = (slice(row, row + 1), slice(None), slice(pad + start, pad + end))
-    keys = mx.stack([cache.keys[here] for cache in caches])
-    values = mx.stack([cache.values[here] for cache in caches])
+    pairs = [cache.keys_and_values() for cache in caches]  # type: ignore[no-untyped-call]
+    keys = mx.stack([keys[here] for keys, _ in pairs])
+    values = mx.stack([values[here] for _, values in pairs])
     mx.eval(keys, values)
     return KVBlock(keys, values)
 
@@ -84,7 +85,7 @@ def _part(name: str, array: mx.array) -> Part:
     dtype = DTYPES[array.dtype]
     carrier = mx.contiguous(array).view(_CARRIERS[dtype]).reshape(-1)
     mx.eval(carrier)
-    return Part(name, dtype, tuple(array.shape), bytes(memoryview(carrier)))
+    return Part(name, dtype, tuple(array.shape), np.array(carrier, copy=False).tobytes())
 
 
 def _array(part: Part) -> mx.array:
@@ -94,7 +95,7 @@ def _array(part: Part) -> mx.array:
     return mx.array(numbers).view(dtype).reshape(part.shape)
 
 
-class RestoredKVCache(KVCache):  # type: ignore[misc] # mlx-lm is untyped
+class RestoredKVCache(KVCache):
     """One layer's KV put together from blocks, handed to a batch of one without a copy.
 
     `KVCache.merge` would copy the whole buffer twice more; on a batch of one there is nothing
@@ -102,7 +103,7 @@ class RestoredKVCache(KVCache):  # type: ignore[misc] # mlx-lm is untyped
     """
 
     def __init__(self, keys: mx.array, values: mx.array, num_tokens: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call] # mlx-lm is untyped
         self.keys, self.values, self.offset = keys, values, num_tokens
 
     @classmethod

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from secrets import randbits
 
 import mlx.core as mx
-from mlx_lm.sample_utils import apply_top_p
+from mlx_lm.sample_utils import apply_top_p, greedy_sampler
 
 from semantic.domain.sampling import SamplingParams
 
@@ -17,10 +17,10 @@ Sampler = Callable[[mx.array], mx.array]
 _SEED_BITS = 63
 
 
-def make_sampler(params: SamplingParams) -> Sampler | None:
-    """The sampler for `params`; None for greedy, where mlx-lm's own serves a whole batch."""
+def make_sampler(params: SamplingParams) -> Sampler:
+    """The sampler for `params`. Greedy is one shared object, which serves a whole batch at once."""
     if params.greedy:
-        return None
+        return greedy_sampler
     key = mx.random.key(params.seed if params.seed is not None else randbits(_SEED_BITS))
 
     def sample(logprobs: mx.array) -> mx.array:

@@ -1,0 +1,141 @@
+"""From a model folder to a running executor: weights, precision, shapes, identity."""
+
+from importlib.metadata import version
+from pathlib import Path
+
+import mlx.core as mx
+from mlx.nn.layers.base import Module
+from mlx.utils import tree_map
+from mlx_lm.models.cache import KVCache, make_prompt_cache
+from mlx_lm.utils import dequantize_model, load_model
+
+from semantic.adapters.outbound.mlx.executor import MlxExecutor
+from semantic.adapters.outbound.mlx.identity import digest_model
+from semantic.adapters.outbound.mlx.kv_block import DTYPES
+from semantic.adapters.outbound.mlx.model_source import ResolvedModel, resolve
+from semantic.adapters.outbound.mlx.ragged import max_batch
+from semantic.adapters.outbound.mlx.tokenizer import MlxTokenizer
+from semantic.domain.cache_spec import CacheIdentity, Granularity, ModelCacheSpec
+from semantic.domain.errors import ModelLoadError
+from semantic.ports.model_executor import Capabilities
+from semantic.ports.model_loader import LoadedModel
+from semantic.ports.telemetry import Telemetry
+
+_UNLIMITED_CONTEXT = 1 << 20
+"""Assumed where a model's config names no limit."""
+
+
+class MlxModelLoader:
+    """Loads the model that `model_id` names, onto the default device."""
+
+    def __init__(
+        self, model_id: str, cache_dir: Path, batch_limit: int, telemetry: Telemetry
+    ) -> None:
+        self._model_id = model_id
+        self._cache_dir = cache_dir
+        self._batch_limit = batch_limit
+        self._telemetry = telemetry
+
+    def load(self) -> LoadedModel:
+        """Find, read and check the model."""
+        source = resolve(self._model_id, self._cache_dir, self._telemetry)
+        try:
+            model, config = load_model(source.path)
+        except Exception as error:
+            # mlx-lm raises whatever a missing key or an odd shape makes Python raise.
+            raise ModelLoadError(f"{source.path}: {error}") from error
+        if backend() == "cpu":
+            model = _in_float32(model)
+        mx.eval(model.parameters())
+        capabilities = self._describe(source, model, config)
+        return LoadedModel(
+            model_id=source.model_id,
+            created=source.created,
+            executor=MlxExecutor(model, capabilities),
+            tokenizer=MlxTokenizer.load(source.path),
+        )
+
+    def _describe(
+        self, source: ResolvedModel, model: Module, config: dict[str, object]
+    ) -> Capabilities:
+        spec = probe(model)
+        if spec is None:
+            self._telemetry.warning(
+                "model_without_memory",
+                model=source.model_id,
+                reason="not every layer keeps full attention of one shape; its KV is not kept",
+            )
+        digests = digest_model(source.path, self._cache_dir)
+        identity = CacheIdentity(
+            weights=digests.weights,
+            config=digests.config,
+            tokenizer=digests.tokenizer,
+            spec=spec or ModelCacheSpec(0, 0, 0, 0, "none", 0),
+            engine=f"mlx {version('mlx')}, mlx-lm {version('mlx-lm')}",
+            backend=backend(),
+        )
+        return Capabilities(
+            granularity=Granularity.BLOCK if spec else Granularity.NONE,
+            spec=spec,
+            namespace=identity.namespace,
+            max_context=_max_context(config),
+            max_batch=max_batch(str(config.get("model_type")), self._batch_limit),
+        )
+
+
+def backend() -> str:
+    """The device that MLX computes on: metal, cuda or cpu."""
+    if mx.default_device() == mx.cpu:
+        return "cpu"
+    return "metal" if mx.metal.is_available() else "cuda"
+
+
+def probe(model: Module) -> ModelCacheSpec | None:
+    """The shape of the model's KV, from running one token; None if it has no single one.
+
+    Derived from what the model really does: its arguments do not say it for every family.
+
+    Raises:
+        ModelLoadError: if one token cannot be run, or its caches cannot enter a batch.
+    """
+    caches = make_prompt_cache(model)
+    if any(not hasattr(cache, "merge") for cache in caches):
+        raise ModelLoadError("the model's cache cannot be batched by this version of mlx-lm")
+    if any(type(cache) is not KVCache for cache in caches):
+        return None
+    try:
+        model(mx.array([[0]]), cache=caches)
+        mx.eval([cache.state for cache in caches])
+    except Exception as error:
+        raise ModelLoadError(f"the model failed on its first token: {error}") from error
+    shapes = {
+        (cache.keys.shape[1], cache.keys.shape[3], cache.values.shape[3], cache.keys.dtype)
+        for cache in caches
+    }
+    if len(shapes) != 1:
+        return None
+    heads, key_dim, value_dim, dtype = shapes.pop()
+    if dtype not in DTYPES:
+        return None
+    return ModelCacheSpec(len(caches), heads, key_dim, value_dim, DTYPES[dtype], dtype.size)
+
+
+def _in_float32(model: Module) -> Module:
+    """Half types and quantised products run at 1-2 GFLOP/s on CPU, float32 at the BLAS's rate."""
+    model = dequantize_model(model)
+
+    def widened(leaf: mx.array) -> mx.array:
+        return leaf.astype(mx.float32) if mx.issubdtype(leaf.dtype, mx.floating) else leaf
+
+    parameters = model.parameters()  # type: ignore[no-untyped-call]
+    model.update(tree_map(widened, parameters))
+    return model
+
+
+def _max_context(config: dict[str, object]) -> int:
+    text_config = config.get("text_config")
+    for source in (config, text_config if isinstance(text_config, dict) else {}):
+        limit = source.get("max_position_embeddings")
+        if isinstance(limit, int) and limit > 0:
+            return limit
+    return _UNLIMITED_CONTEXT

@@ -1,0 +1,89 @@
+"""One request inside the engine: its sequence, its text, its chain of blocks, who listens."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from semantic.application.kv_cache import Chain
+from semantic.application.text_stream import TextStream
+from semantic.domain.block import StoredBlock
+from semantic.domain.chat import FinishReason
+from semantic.domain.errors import SemanticError
+from semantic.domain.ids import BlockKey, TokenId
+from semantic.domain.prefix_index import BlockUse
+from semantic.domain.sequence import Sequence
+from semantic.ports.model_executor import BlockHandle
+
+
+@dataclass(frozen=True, slots=True)
+class JobStarted:
+    """Prefill begins; `cached_tokens` of the prompt are reused."""
+
+    cached_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobText:
+    """More of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobEnded:
+    """The answer is complete and its blocks are sealed.
+
+    `remembered` are the generated ids that make up exactly the text that was shown; None if no
+    whole number of tokens does.
+    """
+
+    reason: FinishReason
+    cached_tokens: int
+    generated: tuple[TokenId, ...]
+    remembered: tuple[TokenId, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobFailed:
+    """The request could not be finished."""
+
+    error: SemanticError
+
+
+JobEvent = JobStarted | JobText | JobEnded | JobFailed
+
+
+@dataclass(slots=True)
+class Loading:
+    """Blocks that a sequence waits for: which, what is there, what is to come, until when.
+
+    `held` keeps hot blocks from being evicted meanwhile.
+    """
+
+    uses: tuple[BlockUse, ...]
+    held: dict[BlockKey, BlockHandle]
+    missing: set[BlockKey]
+    deadline: float
+    arrived: dict[BlockKey, StoredBlock | None] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Job:
+    """Mutable; owned by the engine's thread once submitted. `emit` may be called from there."""
+
+    sequence: Sequence
+    text: TextStream
+    stop_tokens: frozenset[TokenId]
+    emit: Callable[[JobEvent], None]
+    chain: Chain = field(default_factory=Chain)
+    loading: Loading | None = None
+
+    def ended(self, reason: FinishReason) -> JobEnded:
+        """The event that closes the job."""
+        generated = tuple(self.sequence.generated)
+        shown = self.text.tokens_shown()
+        return JobEnded(
+            reason=reason,
+            cached_tokens=self.sequence.num_cached,
+            generated=generated,
+            remembered=None if shown is None else generated[:shown],
+        )

@@ -1,0 +1,168 @@
+"""The only thread that touches the engine and the cache, and the inbox in front of it.
+
+Owns the thread's life and what crosses into it. What is done there is `engine_work`'s.
+Invariant: once a job has been accepted it gets its last event, even if the thread dies.
+"""
+
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from semantic.application.engine_job import Job
+from semantic.application.engine_work import EngineParts, EngineWork
+from semantic.domain.block import StoredBlock
+from semantic.domain.errors import EngineError, PoolExhaustedError
+from semantic.domain.ids import BlockKey, SequenceId
+from semantic.ports.telemetry import Telemetry
+
+
+@dataclass(frozen=True, slots=True)
+class _Submit:
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class _Cancel:
+    sequence: SequenceId
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrived:
+    sequence: SequenceId
+    key: BlockKey
+    block: StoredBlock | None
+
+
+class _Stop:
+    """End all jobs, then the thread."""
+
+
+_Message = _Submit | _Cancel | _Arrived | _Stop
+
+
+class EngineLoop:
+    """Start it once; `submit`, `cancel` and `stop` may be called from any thread.
+
+    At most `max_jobs` jobs may be accepted and unfinished.
+    """
+
+    def __init__(self, max_jobs: int, telemetry: Telemetry) -> None:
+        self._max_jobs = max_jobs
+        self._telemetry = telemetry
+        self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._unfinished = 0
+        self._alive = False
+        self._thread: threading.Thread | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether a job would be worked on."""
+        return self._alive
+
+    def start(self, build: Callable[[], EngineParts]) -> None:
+        """Start the thread; return once `build` has run on it, since the engine belongs to it.
+
+        Raises:
+            Exception: whatever `build` raised; the thread has ended then.
+        """
+        outcome: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(
+            target=self._run, args=(build, outcome), name="engine", daemon=True
+        )
+        self._thread.start()
+        error = outcome.get()
+        if error is not None:
+            raise error
+
+    def submit(self, job: Job) -> None:
+        """Hand in a job. Its events come from the engine's thread.
+
+        Raises:
+            PoolExhaustedError: if too many jobs are unfinished.
+            EngineError: if the engine is not running.
+        """
+        with self._lock:
+            if not self._alive:
+                raise EngineError("the engine is not running")
+            if self._unfinished >= self._max_jobs:
+                raise PoolExhaustedError(
+                    f"{self._unfinished} requests are waiting or running already; try again later"
+                )
+            self._unfinished += 1
+            self._inbox.put(_Submit(job))
+
+    def cancel(self, sequence: SequenceId) -> None:
+        """End a job early; what it computed is kept. Unknown and ended ones are ignored."""
+        self._inbox.put(_Cancel(sequence))
+
+    def stop(self, timeout_s: float) -> bool:
+        """End all jobs and the thread. False if that took longer than `timeout_s`."""
+        if self._thread is None:
+            return True
+        self._inbox.put(_Stop())
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _run(
+        self, build: Callable[[], EngineParts], outcome: "queue.SimpleQueue[Exception | None]"
+    ) -> None:
+        try:
+            parts = build()
+        except Exception as error:  # noqa: BLE001 - carried to the caller of `start`
+            outcome.put(error)
+            return
+        work = EngineWork(parts, self._deliver, self._closed)
+        self._alive = True
+        outcome.put(None)
+        try:
+            while self._receive(work):
+                work.turn()
+        except Exception as error:  # noqa: BLE001 - a bug must not leave requests hanging
+            self._telemetry.error("engine_died", error=repr(error))
+        finally:
+            self._shut(work)
+            parts.reader.close()
+
+    def _receive(self, work: EngineWork) -> bool:
+        """Pass on what has come; wait if there is nothing else to do. False: time to stop."""
+        idle = work.idle
+        try:
+            message = self._inbox.get(block=idle, timeout=work.patience() if idle else None)
+            while self._pass_on(work, message):
+                message = self._inbox.get_nowait()
+        except queue.Empty:
+            return True
+        return False
+
+    @staticmethod
+    def _pass_on(work: EngineWork, message: _Message) -> bool:
+        match message:
+            case _Submit(job):
+                work.accept(job)
+            case _Cancel(sequence):
+                work.cancel(sequence)
+            case _Arrived(sequence, key, block):
+                work.arrived(sequence, key, block)
+            case _Stop():
+                return False
+        return True
+
+    def _shut(self, work: EngineWork) -> None:
+        with self._lock:
+            self._alive = False
+        # Nothing is accepted any more; what was accepted and not yet seen must end too.
+        while True:
+            try:
+                self._pass_on(work, self._inbox.get_nowait())
+            except queue.Empty:
+                break
+        work.cancel_all()
+
+    def _deliver(self, sequence: SequenceId, key: BlockKey, block: StoredBlock | None) -> None:
+        self._inbox.put(_Arrived(sequence, key, block))
+
+    def _closed(self) -> None:
+        with self._lock:
+            self._unfinished -= 1

@@ -1,0 +1,243 @@
+"""All that happens to requests inside the engine, one turn at a time, on one thread.
+
+    accept ──> match ──> load ──> attach ──> step, step, ... ──> seal ──> end
+
+Invariant: every accepted job gets exactly one `JobEnded` or `JobFailed`, whatever happens, and
+what it computed is captured first where that is possible.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from semantic.application.block_reader import BlockReader
+from semantic.application.engine_job import Job, JobFailed, JobStarted, JobText, Loading
+from semantic.application.kv_cache import KvCache
+from semantic.application.scheduler import Scheduler
+from semantic.domain.block import StoredBlock
+from semantic.domain.cache_spec import BLOCK_SIZE
+from semantic.domain.chat import FinishReason
+from semantic.domain.errors import EngineError, SemanticError
+from semantic.domain.ids import BlockKey, SequenceId, TokenId
+from semantic.domain.sequence import SequenceState
+from semantic.domain.step_plan import StepPlan
+from semantic.ports.clock import Clock
+from semantic.ports.model_executor import AttachedBlock, ModelExecutor
+from semantic.ports.telemetry import Telemetry
+
+
+@dataclass(frozen=True, slots=True)
+class EngineParts:
+    """What the work is done with. `read_timeout_s`: after that a block counts as missing."""
+
+    executor: ModelExecutor
+    cache: KvCache
+    scheduler: Scheduler
+    reader: BlockReader
+    clock: Clock
+    telemetry: Telemetry
+    read_timeout_s: float
+
+
+class EngineWork:
+    """The jobs in work and waiting. Every call comes from the engine's thread.
+
+    `deliver` is given to the reader: it takes blocks from reading threads and must bring them
+    back to `arrived` on this thread. `closed` is called when a job has ended.
+    """
+
+    def __init__(
+        self,
+        parts: EngineParts,
+        deliver: Callable[[SequenceId, BlockKey, StoredBlock | None], None],
+        closed: Callable[[], None],
+    ) -> None:
+        self._parts = parts
+        self._deliver = deliver
+        self._closed = closed
+        self._jobs: dict[SequenceId, Job] = {}
+        self._waiting: deque[Job] = deque()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing can be done until a message comes."""
+        startable = bool(self._waiting) and self._parts.scheduler.has_room
+        return not startable and self._parts.scheduler.plan().empty
+
+    def patience(self) -> float | None:
+        """Seconds until a read times out; None if nothing is being read."""
+        deadlines = [job.loading.deadline for job in self._jobs.values() if job.loading]
+        if not deadlines:
+            return None
+        return max(0.0, min(deadlines) - self._parts.clock.monotonic())
+
+    def accept(self, job: Job) -> None:
+        """Queue a job."""
+        self._jobs[job.sequence.id] = job
+        self._waiting.append(job)
+
+    def cancel(self, sequence: SequenceId) -> None:
+        """End a job early, keeping what it computed. Unknown ones are ignored."""
+        if job := self._jobs.get(sequence):
+            self._guarded(job, lambda job: self._end(job, FinishReason.CANCELLED))
+
+    def cancel_all(self) -> None:
+        """End all jobs."""
+        for sequence in list(self._jobs):
+            self.cancel(sequence)
+
+    def arrived(self, sequence: SequenceId, key: BlockKey, block: StoredBlock | None) -> None:
+        """A block that a job waits for has been read, or could not be."""
+        job = self._jobs.get(sequence)
+        if job is None or job.loading is None:
+            return
+        job.loading.arrived[key] = block
+        job.loading.missing.discard(key)
+        if not job.loading.missing:
+            self._guarded(job, self._attach)
+
+    def turn(self) -> None:
+        """Give up on late reads, admit what fits, perform one step."""
+        self._expire_reads()
+        while self._waiting and self._parts.scheduler.has_room:
+            self._guarded(self._waiting.popleft(), self._admit)
+        plan = self._parts.scheduler.plan()
+        if not plan.empty:
+            try:
+                self._step(plan)
+            except Exception as error:  # noqa: BLE001 - whatever it was, no request may hang
+                self._recover(error)
+
+    def _admit(self, job: Job) -> None:
+        """Find what is known of the prompt; begin, or begin to read."""
+        sequence = job.sequence
+        self._parts.scheduler.add(sequence)
+        sequence.move(SequenceState.LOADING)
+        uses = self._parts.cache.match(sequence.prompt)
+        held = {use.key: handle for use in uses if (handle := self._parts.cache.hot(use.key))}
+        cold = [use.key for use in uses if use.key not in held]
+        deadline = self._parts.clock.monotonic() + self._parts.read_timeout_s
+        job.loading = Loading(uses, held, set(cold), deadline)
+        if not cold:
+            self._attach(job)
+            return
+        self._parts.reader.read(
+            self._parts.executor.capabilities.namespace,
+            cold,
+            lambda key, block: self._deliver(sequence.id, key, block),
+        )
+
+    def _attach(self, job: Job) -> None:
+        """The blocks are there, or their time is up: attach those that are good, in order."""
+        loading, job.loading = job.loading, None
+        if loading is None:
+            return
+        sequence = job.sequence
+        blocks = self._usable(sequence.prompt, loading)
+        position = sum(block.length for block in blocks)
+        self._parts.executor.attach(
+            sequence.id, sequence.prompt[:position], blocks, sequence.sampling
+        )
+        full = loading.uses[: position // BLOCK_SIZE]
+        job.chain.keys.extend(use.key for use in full)
+        sequence.restored(position)
+        job.emit(JobStarted(position))
+
+    def _usable(self, prompt: tuple[TokenId, ...], loading: Loading) -> list[AttachedBlock]:
+        blocks: list[AttachedBlock] = []
+        position = 0
+        for use in loading.uses:
+            handle = loading.held.get(use.key)
+            if handle is None and use.key in loading.arrived:
+                expected = prompt[position : position + use.length]
+                handle = self._parts.cache.adopt(use, expected, loading.arrived[use.key])
+            if handle is None:
+                break
+            blocks.append(AttachedBlock(handle, use.length))
+            position += use.length
+        return blocks
+
+    def _expire_reads(self) -> None:
+        now = self._parts.clock.monotonic()
+        for job in list(self._jobs.values()):
+            if job.loading is not None and job.loading.deadline <= now:
+                self._parts.telemetry.warning("read_timed_out", sequence=job.sequence.id)
+                self._guarded(job, self._attach)
+
+    def _step(self, plan: StepPlan) -> None:
+        result = self._parts.executor.run(plan)
+        for sampled in result.sampled:
+            self._took(self._jobs[sampled.sequence], sampled.token)
+        if plan.prefill is not None:
+            job = self._jobs[plan.prefill.sequence]
+            job.sequence.prefilled(len(plan.prefill.tokens))
+            # After the last chunk the first token is awaited; sealing comes once it is out.
+            if not plan.prefill.last:
+                self._capture(job)
+
+    def _took(self, job: Job, token: TokenId) -> None:
+        """A token has come: show it, and decide whether it was the last."""
+        job.sequence.decoded(token)
+        text = job.text.add(token)
+        if text:
+            job.emit(JobText(text))
+        if token in job.stop_tokens or job.text.stopped:
+            self._end(job, FinishReason.STOP)
+        elif len(job.sequence.generated) >= job.sequence.max_tokens:
+            self._end(job, FinishReason.LENGTH)
+        else:
+            self._capture(job)
+
+    def _capture(self, job: Job, *, tail: bool = False) -> None:
+        """Keep what has been computed. If that fails the answer goes on without it."""
+        cache = self._parts.cache
+        try:
+            (cache.capture_tail if tail else cache.capture)(job.sequence, job.chain)
+        except Exception as error:  # noqa: BLE001 - memory is worth less than the answer
+            self._parts.telemetry.error("capture_failed", error=repr(error))
+
+    def _end(self, job: Job, reason: FinishReason) -> None:
+        rest = job.text.finish()
+        if rest:
+            job.emit(JobText(rest))
+        if job.sequence.num_computed:
+            self._capture(job, tail=True)
+        job.sequence.move(SequenceState.FINISHED)
+        self._forget(job)
+        job.emit(job.ended(reason))
+
+    def _fail(self, job: Job, error: Exception) -> None:
+        self._forget(job)
+        if not isinstance(error, SemanticError):
+            error = EngineError(f"internal error: {error}")
+        job.emit(JobFailed(error))
+
+    def _forget(self, job: Job) -> None:
+        sequence = job.sequence.id
+        if self._jobs.pop(sequence, None) is None:
+            return
+        if job in self._waiting:
+            self._waiting.remove(job)
+        self._parts.scheduler.remove(sequence)
+        self._parts.executor.release(sequence)
+        self._closed()
+
+    def _guarded(self, job: Job, work: Callable[[Job], None]) -> None:
+        """Do something for one job; if it fails, only that job does."""
+        try:
+            work(job)
+        except Exception as error:  # noqa: BLE001 - no request may hang for another's failure
+            self._parts.telemetry.error("request_failed", error=repr(error))
+            self._fail(job, error)
+
+    def _recover(self, error: Exception) -> None:
+        """A step failed: the engine's state is unknown, so all that were in it end here.
+
+        Jobs that only wait, or wait for blocks, are not in the engine: they go on.
+        """
+        self._parts.telemetry.error("step_failed", error=repr(error))
+        self._parts.executor.reset()
+        in_engine = (SequenceState.PREFILL, SequenceState.DECODE)
+        for job in list(self._jobs.values()):
+            if job.sequence.state in in_engine:
+                self._fail(job, error)

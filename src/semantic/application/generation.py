@@ -1,0 +1,217 @@
+"""The use case: a request becomes a sequence, its events an answer, the answer a memory.
+
+Implements the port `Inference`. Runs on the event loop; text is tokenized on one thread of its
+own, the engine works on another.
+"""
+
+import asyncio
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from semantic.application.agents import Agents, OpenAgent
+from semantic.application.answer_stream import AnswerStream
+from semantic.application.engine_job import Job, JobEnded, JobEvent, JobFailed, JobStarted, JobText
+from semantic.application.engine_loop import EngineLoop
+from semantic.application.text_stream import TextStream
+from semantic.domain.agent import Recall, Segment, recall
+from semantic.domain.chat import Finished, GenerationRequest, Started, TextDelta, Usage
+from semantic.domain.errors import (
+    ContextLengthError,
+    EngineError,
+    InvalidRequestError,
+    ModelNotFoundError,
+)
+from semantic.domain.ids import SequenceId, TokenId
+from semantic.domain.sequence import Sequence
+from semantic.ports.inference import ModelInfo
+from semantic.ports.telemetry import Telemetry
+from semantic.ports.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationLimits:
+    """`commit_timeout_s`: how long an answer's end may wait for its memory to be safe."""
+
+    default_max_tokens: int
+    commit_timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Prompt:
+    """A conversation as tokens. `asked` is what follows the recalled part."""
+
+    recalled: Recall
+    asked: Segment
+
+    @property
+    def tokens(self) -> tuple[TokenId, ...]:
+        return self.recalled.ids + self.asked.ids
+
+
+class Generation:
+    """Answers requests with one loaded model."""
+
+    def __init__(  # noqa: PLR0913 - the collaborators of the use case, wired once
+        self,
+        model: ModelInfo,
+        tokenizer: Tokenizer,
+        engine: EngineLoop,
+        agents: Agents,
+        limits: GenerationLimits,
+        telemetry: Telemetry,
+    ) -> None:
+        self._model = model
+        self._tokenizer = tokenizer
+        self._engine = engine
+        self._agents = agents
+        self._limits = limits
+        self._telemetry = telemetry
+        self._ids = itertools.count()
+        self._text_thread = ThreadPoolExecutor(1, thread_name_prefix="tokenizer")
+        self._running: set[asyncio.Task[None]] = set()
+
+    def models(self) -> tuple[ModelInfo, ...]:
+        """What is being served."""
+        return (self._model,)
+
+    def ready(self) -> bool:
+        """Whether a request would be worked on."""
+        return self._engine.alive
+
+    async def generate(self, request: GenerationRequest) -> AnswerStream:
+        """Admit a request and return its events; see the port."""
+        if request.model != self._model.model_id:
+            raise ModelNotFoundError(request.model, tried=(f"served: {self._model.model_id}",))
+        agent = await self._agents.open(request.agent) if request.agent else None
+        try:
+            prompt = await self._prompt(request, agent)
+            max_tokens = self._room(request, len(prompt.tokens))
+            answer = _Answer(request, prompt, max_tokens, SequenceId(next(self._ids)))
+            stream = await self._submit(answer, agent)
+        except BaseException:
+            if agent:
+                self._agents.close(agent)
+            raise
+        return stream
+
+    async def drain(self) -> None:
+        """Wait until the answers that have ended are remembered."""
+        if self._running:
+            await asyncio.wait(self._running)
+
+    async def _prompt(self, request: GenerationRequest, agent: OpenAgent | None) -> _Prompt:
+        branches = agent.record.branches if agent else ()
+
+        def tokenize() -> _Prompt:
+            rendered = self._tokenizer.render(request.messages)
+            recalled = recall(branches, rendered)
+            rest = rendered[recalled.length :]
+            return _Prompt(recalled, Segment(rest, self._tokenizer.encode(rest)))
+
+        loop = asyncio.get_running_loop()
+        prompt = await loop.run_in_executor(self._text_thread, tokenize)
+        if not prompt.tokens:
+            raise InvalidRequestError("the messages hold no text", field="messages")
+        return prompt
+
+    def _room(self, request: GenerationRequest, prompt_tokens: int) -> int:
+        """Tokens the answer may have."""
+        room = self._model.max_context - prompt_tokens
+        wanted = request.sampling.max_tokens
+        if room < 1:
+            raise ContextLengthError(
+                f"the messages take {prompt_tokens} tokens and leave no room for an answer in "
+                f"this model's context of {self._model.max_context}",
+                field="messages",
+            )
+        if wanted is not None and wanted > room:
+            raise ContextLengthError(
+                f"the messages take {prompt_tokens} tokens and max_tokens asks for {wanted} more, "
+                f"but this model's context is {self._model.max_context}",
+                field="max_tokens",
+            )
+        return wanted or min(room, self._limits.default_max_tokens)
+
+    async def _submit(self, answer: "_Answer", agent: OpenAgent | None) -> AnswerStream:
+        loop = asyncio.get_running_loop()
+        events: asyncio.Queue[JobEvent] = asyncio.Queue()
+        job = Job(
+            sequence=Sequence(
+                id=answer.sequence,
+                prompt=answer.prompt.tokens,
+                sampling=answer.request.sampling,
+                max_tokens=answer.max_tokens,
+            ),
+            text=TextStream(self._tokenizer.decoder(), answer.request.sampling.stop),
+            stop_tokens=self._tokenizer.stop_tokens,
+            emit=lambda event: _post(loop, events, event),
+        )
+        stream = AnswerStream(cancel=lambda: self._engine.cancel(answer.sequence))
+        self._engine.submit(job)
+        task = asyncio.create_task(self._drive(answer, agent, events, stream))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return stream
+
+    async def _drive(
+        self,
+        answer: "_Answer",
+        agent: OpenAgent | None,
+        events: "asyncio.Queue[JobEvent]",
+        stream: AnswerStream,
+    ) -> None:
+        """Turn the engine's events into the answer's; goes on if nobody listens any more."""
+        prompt_tokens = len(answer.prompt.tokens)
+        try:
+            while True:
+                match await events.get():
+                    case JobStarted(cached_tokens):
+                        stream.put(Started(prompt_tokens, cached_tokens))
+                    case JobText(text):
+                        stream.put(TextDelta(text))
+                    case JobFailed(error):
+                        stream.fail(error)
+                        return
+                    case JobEnded() as ended:
+                        if agent:
+                            await self._remember(agent, answer.prompt, ended)
+                        usage = Usage(prompt_tokens, ended.cached_tokens, len(ended.generated))
+                        stream.put(Finished(ended.reason, usage))
+                        return
+        except Exception as error:  # noqa: BLE001 - a bug must not leave the client waiting
+            self._telemetry.error("request_failed", error=repr(error))
+            stream.fail(EngineError(f"internal error: {error}"))
+        finally:
+            if agent:
+                self._agents.close(agent)
+
+    async def _remember(self, agent: OpenAgent, prompt: _Prompt, ended: JobEnded) -> None:
+        """Keep the turn. That it could not be kept is reported, and costs no answer."""
+        new: tuple[Segment, ...] = (prompt.asked,)
+        if ended.remembered:
+            new += (Segment(self._tokenizer.decode(ended.remembered), ended.remembered),)
+        try:
+            await asyncio.wait_for(
+                self._agents.remember(agent, prompt.recalled, new), self._limits.commit_timeout_s
+            )
+        except TimeoutError:
+            self._telemetry.warning("commit_timed_out", agent=agent.agent.key)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """A request on its way through the engine."""
+
+    request: GenerationRequest
+    prompt: _Prompt
+    max_tokens: int
+    sequence: SequenceId
+
+
+def _post(
+    loop: asyncio.AbstractEventLoop, events: "asyncio.Queue[JobEvent]", event: JobEvent
+) -> None:
+    # The loop may be gone when the server stops; then nobody is left to hear.
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(events.put_nowait, event)

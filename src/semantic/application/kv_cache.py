@@ -1,0 +1,138 @@
+"""What KV exists, and where: in memory, on its way to disk, on disk.
+
+Decides which blocks begin a prompt, and captures new ones from running sequences. Invariants:
+at least one prompt token is left to compute; a block is written only if its parent was, so that
+a chain on disk has no hole. Owned by the engine's thread.
+"""
+
+from collections.abc import Sequence as Tokens
+from dataclasses import dataclass, field
+
+from semantic.application.hot_blocks import HotBlocks
+from semantic.application.write_behind import WriteBehind
+from semantic.domain.block import BlockHeader, BlockKind, StoredBlock
+from semantic.domain.block_hash import block_key, root_key
+from semantic.domain.cache_spec import BLOCK_SIZE, Granularity
+from semantic.domain.errors import IncompatibleCacheError
+from semantic.domain.ids import BlockKey, TokenId
+from semantic.domain.prefix_index import BlockUse, PrefixIndex
+from semantic.domain.sequence import Sequence
+from semantic.ports.block_store import BlockStore
+from semantic.ports.model_executor import BlockHandle, ModelExecutor
+from semantic.ports.telemetry import Telemetry
+
+
+@dataclass(slots=True)
+class Chain:
+    """The keys of a running sequence's full blocks, from its first token on."""
+
+    keys: list[BlockKey] = field(default_factory=list)
+
+
+class KvCache:
+    """The KV of one model."""
+
+    def __init__(
+        self,
+        executor: ModelExecutor,
+        writes: WriteBehind,
+        hot_bytes: int,
+        telemetry: Telemetry,
+    ) -> None:
+        capabilities = executor.capabilities
+        self._executor = executor
+        self._writes = writes
+        self._telemetry = telemetry
+        self._keeps = capabilities.granularity is not Granularity.NONE
+        self._namespace = capabilities.namespace
+        self._root = root_key(self._namespace)
+        self._index = PrefixIndex(self._root, BLOCK_SIZE)
+        self._hot = HotBlocks(hot_bytes)
+        self._memory_only: set[BlockKey] = set()
+
+    def discover(self, store: BlockStore) -> int:
+        """Learn what `store` holds of this model; return the number of blocks."""
+        if self._keeps:
+            for header in store.headers(self._namespace):
+                self._index.add(header)
+        return len(self._index)
+
+    def match(self, prompt: Tokens[TokenId]) -> tuple[BlockUse, ...]:
+        """The longest known beginning of `prompt` that leaves a token to compute."""
+        uses = self._index.match(prompt[:-1]) if self._keeps else ()
+        # Leaves first: when memory is short, the blocks that most chains share stay longest.
+        for use in reversed(uses):
+            self._hot.get(use.key)
+        return uses
+
+    def hot(self, key: BlockKey) -> BlockHandle | None:
+        """The block, if it is in memory."""
+        return self._hot.get(key)
+
+    def adopt(
+        self, use: BlockUse, expected: Tokens[TokenId], block: StoredBlock | None
+    ) -> BlockHandle | None:
+        """Take a block that was read into memory; None, and it is forgotten, if it cannot serve.
+
+        `expected` are the tokens it must begin with: reuse is decided by tokens alone.
+        """
+        if block is None or block.header.tokens[: use.length] != tuple(expected):
+            self.forget(use.key)
+            return None
+        try:
+            handle = self._executor.import_parts(block.parts, len(block.header.tokens))
+        except IncompatibleCacheError as error:
+            self._telemetry.warning("block_unusable", key=use.key, error=str(error))
+            self.forget(use.key)
+            return None
+        self._hold(use.key, handle)
+        return handle
+
+    def forget(self, key: BlockKey) -> None:
+        """A block turned out to be unusable: it and what follows it are no longer found."""
+        for gone in self._index.remove(key):
+            self._hot.discard(gone)
+            self._memory_only.discard(gone)
+
+    def capture(self, sequence: Sequence, chain: Chain) -> None:
+        """Seal the full blocks that `sequence` has completed since the last call."""
+        if not self._keeps:
+            return
+        while (end := (len(chain.keys) + 1) * BLOCK_SIZE) <= sequence.num_computed:
+            chain.keys.append(self._seal(sequence, chain, end - BLOCK_SIZE, end, BlockKind.FULL))
+
+    def capture_tail(self, sequence: Sequence, chain: Chain) -> None:
+        """Seal everything, the last partial block included: the sequence is about to end."""
+        self.capture(sequence, chain)
+        start = len(chain.keys) * BLOCK_SIZE
+        if self._keeps and start < sequence.num_computed:
+            self._seal(sequence, chain, start, sequence.num_computed, BlockKind.TAIL)
+
+    def _seal(
+        self, sequence: Sequence, chain: Chain, start: int, end: int, kind: BlockKind
+    ) -> BlockKey:
+        parent = chain.keys[-1] if chain.keys else self._root
+        tokens = sequence.computed_tokens(start, end)
+        key = block_key(parent, tokens)
+        if key in self._index:
+            return key
+        header = BlockHeader(key, parent, self._namespace, kind, start, tokens)
+        handle = self._executor.seal(sequence.id, start, end)
+        replaced = self._index.superseded(header)
+        self._write(StoredBlock(header, self._executor.export(handle)), replaced)
+        self._index.add(header)
+        for old in replaced:
+            self.forget(old)
+        self._hold(key, handle)
+        return key
+
+    def _write(self, block: StoredBlock, replaces: tuple[BlockKey, ...]) -> None:
+        header = block.header
+        if header.parent in self._memory_only or not self._writes.submit(block, replaces):
+            self._memory_only.add(header.key)
+            self._telemetry.warning("block_kept_in_memory_only", key=header.key)
+
+    def _hold(self, key: BlockKey, handle: BlockHandle) -> None:
+        for evicted in self._hot.put(key, handle):
+            if evicted in self._memory_only:
+                self.forget(evicted)

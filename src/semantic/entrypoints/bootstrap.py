@@ -1,0 +1,133 @@
+"""The only place that names concrete adapters: it wires the application by hand.
+
+Nothing here is decided; what is configurable comes from the settings, as values.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from semantic.adapters.config.settings import Settings
+from semantic.adapters.inbound.app import create_app
+from semantic.adapters.inbound.limits import Limits
+from semantic.adapters.outbound.mlx import blas
+from semantic.adapters.outbound.storage.agent_files import AgentFiles
+from semantic.adapters.outbound.storage.block_files import BlockFiles
+from semantic.adapters.outbound.storage.store_lock import StoreLock
+from semantic.adapters.outbound.system.system_clock import SystemClock
+from semantic.adapters.outbound.telemetry.structured_log import StructuredLog
+from semantic.application.agents import Agents
+from semantic.application.block_reader import BlockReader
+from semantic.application.engine_loop import EngineLoop
+from semantic.application.engine_work import EngineParts
+from semantic.application.generation import Generation, GenerationLimits
+from semantic.application.kv_cache import KvCache
+from semantic.application.scheduler import Scheduler, SchedulerLimits
+from semantic.application.write_behind import WriteBehind
+from semantic.ports.inference import ModelInfo
+from semantic.ports.model_loader import LoadedModel
+from semantic.ports.telemetry import Telemetry
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """A wired server, its engine running."""
+
+    app: FastAPI
+    model: ModelInfo
+    generation: Generation
+    engine: EngineLoop
+    writes: WriteBehind
+    lock: StoreLock
+    telemetry: Telemetry
+
+    async def close(self, timeout_s: float) -> None:
+        """End running answers, keep what they computed, write what waits, free the store."""
+        if not self.engine.stop(timeout_s):
+            self.telemetry.warning("engine_not_stopped", waited_s=timeout_s)
+        await self.generation.drain()
+        if not self.writes.close(timeout_s):
+            self.telemetry.warning("writes_not_finished", waited_s=timeout_s)
+        self.lock.release()
+
+
+def build(settings: Settings) -> Application:
+    """Load the model, open the store, start the engine.
+
+    Raises:
+        SemanticError: if the model cannot be loaded or the store not be opened.
+    """
+    telemetry, clock = StructuredLog(), SystemClock()
+    root = settings.store.path
+    lock = StoreLock(root)
+    lock.acquire()
+    blocks, records = BlockFiles(root, telemetry), AgentFiles(root, telemetry)
+    writes = WriteBehind(blocks, records, settings.store.queue_bytes, telemetry)
+    engine = EngineLoop(settings.engine.max_batch + settings.engine.max_waiting, telemetry)
+    models: list[LoadedModel] = []
+
+    def parts() -> EngineParts:
+        model, chunk_alone = _load(settings, telemetry)
+        models.append(model)
+        capabilities = model.executor.capabilities
+        cache = KvCache(model.executor, writes, settings.store.hot_bytes, telemetry)
+        telemetry.info("store_opened", folder=str(root), blocks=cache.discover(blocks))
+        limits = SchedulerLimits(
+            max_batch=capabilities.max_batch,
+            chunk_alone=chunk_alone,
+            chunk_shared=settings.engine.chunk_tokens_shared,
+        )
+        reader = BlockReader(blocks, writes, settings.store.reader_threads, telemetry)
+        return EngineParts(
+            executor=model.executor,
+            cache=cache,
+            scheduler=Scheduler(limits),
+            reader=reader,
+            clock=clock,
+            telemetry=telemetry,
+            read_timeout_s=settings.store.read_timeout_s,
+        )
+
+    engine.start(parts)
+    (model,) = models
+    capabilities = model.executor.capabilities
+    info = ModelInfo(model.model_id, model.created, capabilities.max_context)
+    agents = Agents(records, writes, capabilities.namespace, settings.agents.max_branches, clock)
+    generation = Generation(
+        info,
+        model.tokenizer,
+        engine,
+        agents,
+        GenerationLimits(settings.generation.default_max_tokens, settings.store.commit_timeout_s),
+        telemetry,
+    )
+    http = settings.server
+    limits = Limits(http.max_body_bytes, http.ping_interval_s, http.shutdown_timeout_s)
+    app = create_app(generation, telemetry, clock, limits)
+    return Application(app, info, generation, engine, writes, lock, telemetry)
+
+
+def _load(settings: Settings, telemetry: Telemetry) -> tuple[LoadedModel, int]:
+    """The model, and the tokens of prefill that suit its device while nobody else decodes."""
+    cache_dir: Path = settings.model.cache_path
+    chosen = blas.preload(cache_dir, settings.engine.blas_threads)
+    telemetry.info(
+        "blas", name=chosen.name, core=chosen.core, threads=chosen.threads, reason=chosen.reason
+    )
+    # Importing MLX binds its BLAS, so it comes after the choice.
+    from semantic.adapters.outbound.mlx import model_loader  # noqa: PLC0415
+
+    loader = model_loader.MlxModelLoader(
+        settings.model.id, cache_dir, settings.engine.max_batch, telemetry
+    )
+    model = loader.load()
+    on_cpu = model_loader.backend() == "cpu"
+    engine = settings.engine
+    telemetry.info(
+        "model_loaded",
+        model=model.model_id,
+        backend=model_loader.backend(),
+        namespace=model.executor.capabilities.namespace,
+    )
+    return model, engine.chunk_tokens_cpu if on_cpu else engine.chunk_tokens_gpu
