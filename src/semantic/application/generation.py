@@ -52,7 +52,7 @@ class _Prompt:
 class Generation:
     """Answers requests with one loaded model."""
 
-    def __init__(  # noqa: PLR0913 - the collaborators of the use case, wired once
+    def __init__(
         self,
         model: ModelInfo,
         tokenizer: Tokenizer,

@@ -1,6 +1,7 @@
 """The server process: binds its port, loads, serves, and leaves in good order."""
 
 import asyncio
+import math
 import signal
 import socket
 from types import FrameType
@@ -49,7 +50,7 @@ async def _run(application: Application, listener: socket.socket, settings: Serv
         application.app,
         log_config=None,
         access_log=False,
-        timeout_graceful_shutdown=round(settings.shutdown_timeout_s),
+        timeout_graceful_shutdown=max(1, math.ceil(settings.shutdown_timeout_s)),
     )
     # uvicorn raises the signal that ended it once more; by then it has been dealt with.
     for ended_by in (signal.SIGINT, signal.SIGTERM):

@@ -39,14 +39,7 @@ class MlxModelLoader:
     def load(self) -> LoadedModel:
         """Find, read and check the model."""
         source = resolve(self._model_id, self._cache_dir, self._telemetry)
-        try:
-            model, config = load_model(source.path)
-        except Exception as error:
-            # mlx-lm raises whatever a missing key or an odd shape makes Python raise.
-            raise ModelLoadError(f"{source.path}: {error}") from error
-        if backend() == "cpu":
-            model = _in_float32(model)
-        mx.eval(model.parameters())
+        model, config = load_weights(source.path)
         capabilities = self._describe(source, model, config)
         return LoadedModel(
             model_id=source.model_id,
@@ -81,6 +74,23 @@ class MlxModelLoader:
             max_context=_max_context(config),
             max_batch=max_batch(str(config.get("model_type")), self._batch_limit),
         )
+
+
+def load_weights(folder: Path) -> tuple[Module, dict[str, object]]:
+    """A model folder's network in memory, in the precision that suits the device; its config.
+
+    Raises:
+        ModelLoadError: if its files cannot be used.
+    """
+    try:
+        model, config = load_model(folder)
+    except Exception as error:
+        # mlx-lm raises whatever a missing key or an odd shape makes Python raise.
+        raise ModelLoadError(f"{folder}: {error}") from error
+    if backend() == "cpu":
+        model = _in_float32(model)
+    mx.eval(model.parameters())
+    return model, config
 
 
 def backend() -> str:

@@ -118,7 +118,8 @@ class StoreFolder:
             write_file(path, chunks)
             yield path
         finally:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink()
 
     @contextmanager
     def _former(self, target: Path) -> Iterator[Path]:
@@ -129,7 +130,8 @@ class StoreFolder:
         try:
             yield path
         finally:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink()
 
     def _temporary(self) -> Path:
         return self._tmp / f"{self._owner}-{self._next_number()}"

@@ -1,0 +1,45 @@
+"""The floor: mlx-lm's own `BatchGenerator`, nothing around it, on the same model and BLAS.
+
+Reads one JSON list of chat messages from standard input, prints one JSON line:
+`{"ttft_s": ..., "prompt_tokens": ...}`.
+"""
+
+import json
+import sys
+import time
+
+from semantic.adapters.config.sources import load_settings
+from semantic.adapters.outbound.mlx import blas
+from semantic.adapters.outbound.telemetry.structured_log import StructuredLog
+
+
+def main() -> None:
+    """Measure one prompt."""
+    settings = load_settings()
+    cache_dir = settings.model.cache_path
+    blas.preload(cache_dir, settings.engine.blas_threads)
+
+    from mlx_lm.generate import BatchGenerator  # noqa: PLC0415 - after the BLAS
+
+    from semantic.adapters.outbound.mlx.model_loader import load_weights  # noqa: PLC0415
+    from semantic.adapters.outbound.mlx.model_source import resolve  # noqa: PLC0415
+    from semantic.adapters.outbound.mlx.tokenizer import MlxTokenizer  # noqa: PLC0415
+    from semantic.domain.chat import ChatMessage, Role  # noqa: PLC0415
+
+    source = resolve(settings.model.id, cache_dir, StructuredLog())
+    model, _ = load_weights(source.path)
+    tokenizer = MlxTokenizer.load(source.path)
+    messages = [ChatMessage(Role(m["role"]), m["content"]) for m in json.load(sys.stdin)]
+
+    begin = time.perf_counter()
+    prompt = tokenizer.encode(tokenizer.render(messages))
+    generator = BatchGenerator(model)
+    generator.insert([list(prompt)], [1])
+    generator.next_generated()
+    ttft_s = time.perf_counter() - begin
+    generator.close()
+    print(json.dumps({"ttft_s": ttft_s, "prompt_tokens": len(prompt)}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,225 @@
+"""The main job, shown and measured: `make demo`.
+
+Three agents read about 2,000 tokens each. The server is killed with SIGKILL and started again,
+each agent goes on. A second server that nobody kills has the same conversations: the words must
+be the same, token for token. Exits with 1 if words differ or a target is missed.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+
+from bench.conversations import SCRIPTS, Conversation, Script, Turn
+from bench.server_process import ServerProcess
+from openai import OpenAI
+from rich.console import Console
+from rich.table import Table
+
+FIRST_ANSWER_TOKENS = 24
+SECOND_ANSWER_TOKENS = 32
+
+MIN_COLD_TO_WARM = 20.0
+MAX_COLD_TO_BARE = 1.1
+MAX_OVER_HOT_S = 0.150
+"""What a restart may add to a turn's first token beyond reading the files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Both turns of every agent, by position in `SCRIPTS`."""
+
+    first: list[Turn]
+    second: list[Turn]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A target, what was measured, and whether it was met."""
+
+    text: str
+    met: bool
+
+
+class Demo:
+    """Runs the conversations and shows what happens."""
+
+    def __init__(self, console: Console, folder: Path, history_tokens: int) -> None:
+        self._console = console
+        self._folder = folder
+        self._history_tokens = history_tokens
+
+    def interrupted(self) -> tuple[Run, float]:
+        """Both turns with SIGKILL in between; and the seconds that an agent's files take to read."""
+        store = self._folder / "interrupted"
+        conversations: list[Conversation] = []
+        with self._server(store) as server:
+            first = self._first_turns(server, conversations)
+            server.kill()
+        self._console.print("[red]killed the server with SIGKILL[/red]")
+        read_s = _seconds_to_read(store) / len(SCRIPTS)
+        begin = time.perf_counter()
+        with self._server(store) as server:
+            self._console.print(f"started it again in {time.perf_counter() - begin:.1f} s")
+            second = self._second_turns(server, conversations)
+            server.stop()
+        return Run(first, second), read_s
+
+    def uninterrupted(self) -> Run:
+        """The same with one server that nobody kills."""
+        conversations: list[Conversation] = []
+        with self._server(self._folder / "uninterrupted") as server:
+            first = self._first_turns(server, conversations)
+            second = self._second_turns(server, conversations)
+            server.stop()
+        return Run(first, second)
+
+    def bare(self, script: Script) -> float:
+        """TTFT of a bare mlx-lm loop on an agent's first prompt."""
+        messages = [{"role": "user", "content": self._opening(script)}]
+        with self._console.status("a bare mlx-lm loop reads the same prompt ..."):
+            done = subprocess.run(
+                [sys.executable, "-m", "bench.bare_loop"],
+                input=json.dumps(messages).encode(),
+                stdout=subprocess.PIPE,
+                check=True,
+            )
+        ttft_s = float(json.loads(done.stdout)["ttft_s"])
+        self._console.print(f"a bare mlx-lm loop reads {script.agent}'s prompt in {ttft_s:.2f} s")
+        return ttft_s
+
+    def _server(self, store: Path) -> ServerProcess:
+        return ServerProcess(store, log=self._folder / "server.log")
+
+    def _opening(self, script: Script) -> str:
+        return f"{script.page(self._history_tokens)}\n\n{script.first}"
+
+    def _first_turns(self, server: ServerProcess, conversations: list[Conversation]) -> list[Turn]:
+        turns = []
+        for script in SCRIPTS:
+            conversation = Conversation(_client(server), script.agent)
+            conversations.append(conversation)
+            opening = self._opening(script)
+            turns.append(self._ask(conversation, opening, FIRST_ANSWER_TOKENS, "reads"))
+        return turns
+
+    def _second_turns(self, server: ServerProcess, conversations: list[Conversation]) -> list[Turn]:
+        turns = []
+        for script, conversation in zip(SCRIPTS, conversations, strict=True):
+            conversation.client = _client(server)
+            turns.append(self._ask(conversation, script.second, SECOND_ANSWER_TOKENS, "goes on"))
+        return turns
+
+    def _ask(self, conversation: Conversation, text: str, max_tokens: int, what: str) -> Turn:
+        with self._console.status(f"{conversation.agent} {what} ..."):
+            turn = conversation.ask(text, max_tokens)
+        self._console.print(
+            f"{conversation.agent} {what}: {turn.prompt_tokens} tokens, "
+            f"{turn.cached_tokens} of them remembered, first word after {turn.ttft_s:.2f} s",
+            highlight=False,
+        )
+        return turn
+
+
+def _client(server: ServerProcess) -> OpenAI:
+    return OpenAI(base_url=server.url, api_key="not needed", max_retries=0, timeout=600)
+
+
+def _seconds_to_read(store: Path) -> float:
+    begin = time.perf_counter()
+    for file in sorted((store / "blk").rglob("*.st")):
+        file.read_bytes()
+    return time.perf_counter() - begin
+
+
+def table(broken: Run, whole: Run, read_s: float) -> Table:
+    """What was measured, an agent a row."""
+    shown = Table(title="The same turn, before and after SIGKILL (seconds to the first word)")
+    for column in (
+        "agent",
+        "history",
+        "cold",
+        "warm, after the restart",
+        "hot, never killed",
+        "read files",
+        "reused",
+        "cold / warm",
+        "same words",
+    ):
+        shown.add_column(column, justify="left" if column == "agent" else "right")
+    for position, script in enumerate(SCRIPTS):
+        cold, warm, hot = broken.first[position], broken.second[position], whole.second[position]
+        shown.add_row(
+            script.agent,
+            f"{cold.prompt_tokens} tokens",
+            f"{cold.ttft_s:.2f}",
+            f"{warm.ttft_s:.2f}",
+            f"{hot.ttft_s:.2f}",
+            f"{read_s:.2f}",
+            f"{warm.cached_tokens} of {warm.prompt_tokens}",
+            f"{cold.ttft_s / warm.ttft_s:.0f}x",
+            "yes" if warm.text == hot.text else "NO",
+        )
+    return shown
+
+
+def checks(broken: Run, whole: Run, read_s: float, bare_s: float) -> list[Check]:
+    """The promises, held against what was measured; times are means over the agents."""
+    cold = mean(turn.ttft_s for turn in broken.first)
+    warm = mean(turn.ttft_s for turn in broken.second)
+    hot = mean(turn.ttft_s for turn in whole.second)
+    same_prompt = mean((broken.first[0].ttft_s, whole.first[0].ttft_s))
+    allowed = hot + read_s + MAX_OVER_HOT_S
+    words = [turn.text for turn in (*broken.first, *broken.second)]
+    expected = [turn.text for turn in (*whole.first, *whole.second)]
+    return [
+        Check("the words are those of a run that was never interrupted", words == expected),
+        Check(
+            f"warm {warm:.2f} s is at most hot + reading + 0.15 s = {allowed:.2f} s",
+            warm <= allowed,
+        ),
+        Check(
+            f"warm is at most 1/20 of cold: 1/{cold / warm:.1f}", cold >= MIN_COLD_TO_WARM * warm
+        ),
+        Check(
+            f"cold {same_prompt:.2f} s is at most 1.1 times a bare mlx-lm loop's {bare_s:.2f} s: "
+            f"{same_prompt / bare_s:.2f}",
+            same_prompt <= MAX_COLD_TO_BARE * bare_s,
+        ),
+    ]
+
+
+def main() -> int:
+    """Run the demo; 0 if every promise was kept."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--history-tokens", type=int, default=2000)
+    parser.add_argument("--svg", type=Path, help="also draw the table into this file")
+    options = parser.parse_args()
+    console = Console(record=options.svg is not None)
+    with tempfile.TemporaryDirectory(prefix="semantic-demo-") as folder:
+        demo = Demo(console, Path(folder), options.history_tokens)
+        console.rule("three agents, then SIGKILL, then they go on")
+        broken, read_s = demo.interrupted()
+        console.rule("the same conversations, never interrupted")
+        whole = demo.uninterrupted()
+        console.rule("the floor")
+        bare_s = demo.bare(SCRIPTS[0])
+    if options.svg is not None:
+        console.export_text(clear=True)
+    console.print(table(broken, whole, read_s))
+    results = checks(broken, whole, read_s, bare_s)
+    for check in results:
+        mark = "[green]kept[/green]  " if check.met else "[red]BROKEN[/red]"
+        console.print(f"{mark} {check.text}", highlight=False)
+    if options.svg is not None:
+        console.save_svg(str(options.svg), title="make demo")
+    return 0 if all(check.met for check in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
