@@ -144,7 +144,10 @@ def decode_head(head: bytes) -> BlockLayout:
 
 
 def _head(header: BlockHeader, parts: Sequence[PartLayout], payload_digest: str) -> bytes:
-    """Everything before the payload. ValueError or OverflowError if it cannot be written."""
+    """Everything before the payload. ValueError or OverflowError if it cannot be written.
+
+    Of two parts of one name only the last stands in it: `encode` sees that when it reads again.
+    """
     metadata = {
         "header_xxh3": _UNSIGNED,
         "payload_xxh3": payload_digest,
@@ -159,8 +162,6 @@ def _head(header: BlockHeader, parts: Sequence[PartLayout], payload_digest: str)
     document: dict[str, object] = {"__metadata__": metadata}
     position = 0
     for part in parts:
-        if part.name in document:
-            raise ValueError(f"there cannot be another part {part.name!r}")
         document[part.name] = {
             "dtype": part.dtype,
             "shape": part.shape,

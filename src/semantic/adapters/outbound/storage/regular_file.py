@@ -17,8 +17,8 @@ from semantic.domain.errors import CacheCorruptionError
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 """No links are followed, and a pipe in a file's place must not make us wait."""
 
-_NOT_A_FILE = frozenset({errno.ELOOP, errno.ENXIO})
-"""What opening a link or a socket answers."""
+_NOT_A_FILE = frozenset({errno.ELOOP, errno.ENXIO, errno.EOPNOTSUPP})
+"""What opening a link or a socket answers, on one system or another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +55,8 @@ class RegularFile:
         """Exactly `size` bytes from `offset`, without a copy where the system gives them at once.
 
         Raises:
-            CacheCorruptionError: if the file ends before, without trying to make room for them.
+            CacheCorruptionError: if the file ends before.
         """
-        if offset + size > self.size:
-            raise CacheCorruptionError(
-                f"the file ends at byte {self.size}, {offset + size} expected"
-            )
         data = os.pread(self._descriptor, size, offset)
         while len(data) < size:
             more = os.pread(self._descriptor, size - len(data), offset + len(data))
