@@ -1,0 +1,25 @@
+"""The port `AgentStore` in memory, with faults on demand."""
+
+from semantic.domain.agent import AgentId, AgentRecord
+from semantic.domain.errors import CachePersistenceError
+from semantic.domain.ids import AgentKey
+
+
+class MemoryAgentStore:
+    """Set `failing` to make the medium fail; `damage` records to have them distrusted."""
+
+    def __init__(self) -> None:
+        self.failing = False
+        self._records: dict[AgentKey, AgentRecord] = {}
+
+    def save(self, agent: AgentId, record: AgentRecord) -> None:
+        if self.failing:
+            raise CachePersistenceError("no record can be written: the test says so")
+        self._records[agent.key] = record
+
+    def load(self, agent: AgentId) -> AgentRecord | None:
+        return None if self.failing else self._records.get(agent.key)
+
+    def damage(self, agent: AgentId) -> None:
+        """Make a record one that cannot be trusted."""
+        self._records.pop(agent.key, None)

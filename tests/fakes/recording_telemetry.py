@@ -1,0 +1,30 @@
+"""Remembers what was reported."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    level: str
+    name: str
+    fields: dict[str, str | float | bool | None]
+
+
+@dataclass(slots=True)
+class RecordingTelemetry:
+    """The port `Telemetry`; `events` are in the order of their arrival."""
+
+    events: list[Event] = field(default_factory=list)
+
+    def info(self, event: str, **fields: str | float | bool | None) -> None:
+        self.events.append(Event("info", event, fields))
+
+    def warning(self, event: str, **fields: str | float | bool | None) -> None:
+        self.events.append(Event("warning", event, fields))
+
+    def error(self, event: str, **fields: str | float | bool | None) -> None:
+        self.events.append(Event("error", event, fields))
+
+    def names(self, level: str | None = None) -> list[str]:
+        """Names of the events, of one level or of all."""
+        return [event.name for event in self.events if level in (None, event.level)]

@@ -1,0 +1,392 @@
+import errno
+import os
+import socket
+import stat
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.fakes.blocks import NAMESPACE, OTHER_NAMESPACE, make_block
+from tests.fakes.recording_telemetry import RecordingTelemetry
+
+from semantic.adapters.outbound.storage.block_files import BlockFiles
+from semantic.adapters.outbound.storage.block_format import encode
+from semantic.adapters.outbound.storage.regular_file import RegularFile
+from semantic.domain.block import BlockKind, StoredBlock
+from semantic.domain.errors import (
+    CacheCorruptionError,
+    CachePersistenceError,
+    IncompatibleCacheError,
+)
+from semantic.domain.ids import BlockKey, Namespace
+
+BLOCK = make_block()
+KEY = BLOCK.header.key
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def telemetry() -> RecordingTelemetry:
+    return RecordingTelemetry()
+
+
+@pytest.fixture
+def store(root: Path, telemetry: RecordingTelemetry) -> BlockFiles:
+    return BlockFiles(root, telemetry)
+
+
+def path_of(root: Path, block: StoredBlock = BLOCK) -> Path:
+    header = block.header
+    name = f"{header.key}.{header.kind.value}.st"
+    return root / "blk" / header.namespace[:12] / header.key[:2] / name
+
+
+def quarantined(root: Path) -> int:
+    return len(list((root / "quarantine").iterdir()))
+
+
+def plant(root: Path, data: bytes, block: StoredBlock = BLOCK) -> Path:
+    path = path_of(root, block)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+def bytes_of(block: StoredBlock) -> bytes:
+    return b"".join(encode(block))
+
+
+@pytest.mark.parametrize("kind", BlockKind)
+def test_a_block_lies_where_the_layout_says(root: Path, store: BlockFiles, kind: BlockKind) -> None:
+    block = make_block(kind=kind)
+    store.put(block)
+    assert path_of(root, block).read_bytes() == bytes_of(block)
+    assert [path for path in root.rglob("*") if path.is_file()] == [path_of(root, block)]
+
+
+def test_everything_is_for_the_owner_alone(root: Path, store: BlockFiles) -> None:
+    store.put(BLOCK)
+    for path in (root, *root.rglob("*")):
+        expected = 0o700 if path.is_dir() else 0o600
+        assert stat.S_IMODE(path.stat().st_mode) == expected, path
+
+
+def test_a_block_survives_reopening(root: Path, store: BlockFiles) -> None:
+    store.put(BLOCK)
+    assert BlockFiles(root, RecordingTelemetry()).get(NAMESPACE, KEY) == BLOCK
+
+
+def test_what_a_killed_writer_left_is_swept(root: Path, store: BlockFiles) -> None:
+    store.put(BLOCK)
+    stale = root / "tmp" / "block-4711-0"
+    foreign = root / "tmp" / "agent-4711-0"
+    stale.touch()
+    foreign.touch()
+    (root / "tmp" / "block-folder").mkdir()
+    telemetry = RecordingTelemetry()
+    reopened = BlockFiles(root, telemetry)
+    assert not stale.exists()
+    assert foreign.exists()
+    assert reopened.get(NAMESPACE, KEY) == BLOCK
+    assert telemetry.names() == ["block_tmp_swept"]
+
+
+@pytest.mark.parametrize("key", ["", "..", "a" * 63, "A" * 64, "a" * 64 + "\n", "../" + "a" * 61])
+def test_only_hashes_become_paths(store: BlockFiles, key: str) -> None:
+    with pytest.raises(ValueError, match="no block key"):
+        store.get(NAMESPACE, BlockKey(key))
+    with pytest.raises(ValueError, match="no namespace"):
+        store.exists(Namespace(key), KEY)
+
+
+def as_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+    (path / "inside").touch()
+
+
+def as_link(path: Path) -> None:
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to("elsewhere")
+
+
+def as_dangling_link(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("nowhere")
+
+
+def as_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def as_socket(path: Path) -> None:
+    path.unlink()
+    # By a short relative name: addresses of sockets are short.
+    here = Path.cwd()
+    os.chdir(path.parent)
+    try:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path.name)
+    finally:
+        os.chdir(here)
+
+
+def as_nothing(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    "become", [as_folder, as_link, as_dangling_link, as_pipe, as_socket, as_nothing]
+)
+def test_what_is_no_block_is_set_aside(
+    root: Path, store: BlockFiles, telemetry: RecordingTelemetry, become: Callable[[Path], None]
+) -> None:
+    store.put(BLOCK)
+    become(path_of(root))
+    assert store.exists(NAMESPACE, KEY)
+    assert list(store.headers(NAMESPACE)) == []
+    with pytest.raises(CacheCorruptionError):
+        store.get(NAMESPACE, KEY)
+    assert store.get(NAMESPACE, KEY) is None
+    assert not store.exists(NAMESPACE, KEY)
+    assert quarantined(root) == 1
+    assert telemetry.names("warning") == ["block_skipped", "block_set_aside"]
+    assert telemetry.events[-1].fields["moved"] is True
+
+
+@pytest.mark.parametrize(
+    "stranger",
+    [
+        make_block((9, 9, 9)),
+        make_block(kind=BlockKind.TAIL),
+        replace(BLOCK, header=replace(BLOCK.header, namespace=OTHER_NAMESPACE)),
+        replace(
+            BLOCK,
+            header=replace(
+                BLOCK.header, namespace=Namespace(NAMESPACE[:12] + OTHER_NAMESPACE[12:])
+            ),
+        ),
+    ],
+    ids=["key", "kind", "namespace", "namespace with the same beginning"],
+)
+def test_another_block_in_its_place_is_incompatible(
+    root: Path, store: BlockFiles, telemetry: RecordingTelemetry, stranger: StoredBlock
+) -> None:
+    plant(root, bytes_of(stranger))
+    assert list(store.headers(NAMESPACE)) == []
+    with pytest.raises(IncompatibleCacheError):
+        store.get(NAMESPACE, KEY)
+    assert store.get(NAMESPACE, KEY) is None
+    assert quarantined(root) == 1
+    assert telemetry.names("warning") == ["block_skipped", "block_set_aside"]
+
+
+def test_another_format_is_incompatible_and_set_aside(root: Path, store: BlockFiles) -> None:
+    plant(root, bytes_of(BLOCK).replace(b"semantic-block/1", b"semantic-block/2"))
+    with pytest.raises(IncompatibleCacheError):
+        store.get(NAMESPACE, KEY)
+    assert store.get(NAMESPACE, KEY) is None
+
+
+def test_a_damaged_payload_does_not_hide_the_header(root: Path, store: BlockFiles) -> None:
+    data = bytearray(bytes_of(BLOCK))
+    data[-1] ^= 1
+    plant(root, bytes(data))
+    assert list(store.headers(NAMESPACE)) == [BLOCK.header]
+    with pytest.raises(CacheCorruptionError, match="payload"):
+        store.get(NAMESPACE, KEY)
+
+
+def test_a_huge_file_is_refused_without_reading_it(root: Path, store: BlockFiles) -> None:
+    path = plant(root, bytes_of(BLOCK))
+    with path.open("r+b") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(CacheCorruptionError, match="bytes"):
+        store.get(NAMESPACE, KEY)
+
+
+def test_a_damaged_block_is_replaced_by_the_next_writer(root: Path, store: BlockFiles) -> None:
+    plant(root, b"damaged")
+    store.put(BLOCK)
+    assert store.get(NAMESPACE, KEY) == BLOCK
+    assert quarantined(root) == 1
+
+
+def test_damage_stays_reported_where_nothing_can_be_moved(
+    root: Path, store: BlockFiles, telemetry: RecordingTelemetry
+) -> None:
+    plant(root, b"damaged")
+    (root / "quarantine").rmdir()
+    for _ in range(2):
+        with pytest.raises(CacheCorruptionError):
+            store.get(NAMESPACE, KEY)
+    assert [event.fields["moved"] for event in telemetry.events] == [False, False]
+
+
+def test_a_healthy_block_put_meanwhile_is_not_set_aside(
+    root: Path, store: BlockFiles, telemetry: RecordingTelemetry
+) -> None:
+    path = plant(root, b"damaged")
+    with RegularFile(path) as file:
+        path.unlink()
+        store.put(BLOCK)
+        store._folder.set_aside(path, file.identity, "found by a slower reader")
+    assert store.get(NAMESPACE, KEY) == BLOCK
+    assert telemetry.events[-1].fields["moved"] is False
+
+
+def failing_open(patch: pytest.MonkeyPatch, path: Path, error: int) -> None:
+    real = os.open
+
+    def refuse(wanted: Path, flags: int, mode: int = 0o777) -> int:
+        if wanted == path:
+            raise OSError(error, os.strerror(error))
+        return real(wanted, flags, mode)
+
+    patch.setattr(os, "open", refuse)
+
+
+@pytest.mark.parametrize("error", [errno.EACCES, errno.EIO, errno.EMFILE])
+def test_what_cannot_be_read_is_left_in_place(
+    root: Path,
+    store: BlockFiles,
+    telemetry: RecordingTelemetry,
+    monkeypatch: pytest.MonkeyPatch,
+    error: int,
+) -> None:
+    store.put(BLOCK)
+    with monkeypatch.context() as patch:
+        failing_open(patch, path_of(root), error)
+        with pytest.raises(CachePersistenceError):
+            store.get(NAMESPACE, KEY)
+        assert list(store.headers(NAMESPACE)) == []
+    assert telemetry.names() == ["block_skipped"]
+    assert store.get(NAMESPACE, KEY) == BLOCK
+
+
+@pytest.mark.parametrize("error", [errno.EACCES, errno.EIO])
+def test_a_block_that_cannot_be_read_is_replaced(
+    root: Path, store: BlockFiles, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    store.put(BLOCK)
+    with monkeypatch.context() as patch:
+        failing_open(patch, path_of(root), error)
+        store.put(make_block(seed=1))
+    assert store.get(NAMESPACE, KEY) == make_block(seed=1)
+
+
+def test_want_of_descriptors_is_no_damage(
+    root: Path, store: BlockFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put(BLOCK)
+    with monkeypatch.context() as patch:
+        failing_open(patch, path_of(root), errno.EMFILE)
+        with pytest.raises(CachePersistenceError):
+            store.put(make_block(seed=1))
+    assert store.get(NAMESPACE, KEY) == BLOCK
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_damaged(
+    root: Path, store: BlockFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put(BLOCK)
+    size = path_of(root).stat().st_size
+    real = os.pread
+
+    def short(descriptor: int, length: int, offset: int) -> bytes:
+        os.truncate(path_of(root), size - 1)
+        return real(descriptor, length, offset)
+
+    monkeypatch.setattr(os, "pread", short)
+    with pytest.raises(CacheCorruptionError, match="ends"):
+        store.get(NAMESPACE, KEY)
+
+
+def test_bytes_that_come_in_pieces_are_put_together(
+    store: BlockFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put(BLOCK)
+    real = os.pread
+    monkeypatch.setattr(os, "pread", lambda fd, length, at: real(fd, max(1, length // 2), at))
+    assert store.get(NAMESPACE, KEY) == BLOCK
+
+
+def test_headers_pass_over_what_is_no_block(
+    root: Path, store: BlockFiles, telemetry: RecordingTelemetry
+) -> None:
+    store.put(BLOCK)
+    path_of(root).with_name("notes.txt").touch()
+    path_of(root).parent.with_name("zz").touch()
+    plant(root, b"damaged", make_block((4, 5)))
+    assert list(store.headers(NAMESPACE)) == [BLOCK.header]
+    assert telemetry.names() == ["block_skipped"]
+
+
+def test_headers_pass_over_blocks_that_are_deleted_meanwhile(
+    store: BlockFiles, telemetry: RecordingTelemetry
+) -> None:
+    parent = make_block((1, 2, 3))
+    # The same first digits: both lie in one folder, which is listed at once.
+    siblings = [
+        block
+        for block in map(make_block, ((n,) for n in range(2000)))
+        if block.header.key[:2] == parent.header.key[:2]
+    ]
+    for block in (parent, *siblings[:2]):
+        store.put(block)
+    found = store.headers(NAMESPACE)
+    first = next(found)
+    for block in (parent, *siblings[:2]):
+        store.delete(NAMESPACE, block.header.key)
+    assert first in [block.header for block in (parent, *siblings[:2])]
+    assert list(found) == []
+    assert telemetry.names() == []
+
+
+def test_headers_report_a_folder_that_cannot_be_listed(
+    store: BlockFiles, telemetry: RecordingTelemetry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put(BLOCK)
+
+    def refuse(path: Path) -> list[str]:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    assert list(store.headers(NAMESPACE)) == []
+    assert telemetry.names() == ["block_folder_skipped"]
+
+
+def test_a_block_that_cannot_be_removed_is_reported(root: Path, store: BlockFiles) -> None:
+    store.put(BLOCK)
+    as_folder(path_of(root))
+    with pytest.raises(CachePersistenceError):
+        store.delete(NAMESPACE, KEY)
+
+
+def test_a_file_in_place_of_a_folder_is_no_crash(root: Path, store: BlockFiles) -> None:
+    path_of(root).parent.parent.mkdir()
+    path_of(root).parent.touch()
+    with pytest.raises(CachePersistenceError):
+        store.put(BLOCK)
+    with pytest.raises(CachePersistenceError):
+        store.get(NAMESPACE, KEY)
+    assert not store.exists(NAMESPACE, KEY)
+    assert list(store.headers(NAMESPACE)) == []
+
+
+def test_a_root_that_is_no_folder_is_refused(root: Path) -> None:
+    root.touch()
+    with pytest.raises(CachePersistenceError, match="store"):
+        BlockFiles(root, RecordingTelemetry())
+
+
+def test_nothing_is_written_for_a_block_that_cannot_be(root: Path, store: BlockFiles) -> None:
+    with pytest.raises(CachePersistenceError):
+        store.put(replace(BLOCK, parts=(replace(BLOCK.parts[0], dtype="F7"),)))
+    assert [path for path in root.rglob("*") if path.is_file()] == []

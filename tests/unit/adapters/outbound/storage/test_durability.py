@@ -1,0 +1,269 @@
+"""The order of system calls, and what is left when one of them fails."""
+
+import errno
+import fcntl
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.fakes.blocks import NAMESPACE, make_block
+from tests.fakes.faulty_os import FaultyOs, count_calls
+from tests.fakes.recording_telemetry import RecordingTelemetry
+
+from semantic.adapters.outbound.storage import durable_file
+from semantic.adapters.outbound.storage.agent_files import AgentFiles
+from semantic.adapters.outbound.storage.block_files import BlockFiles
+from semantic.domain.agent import AgentId, AgentRecord
+from semantic.domain.errors import CachePersistenceError
+from semantic.domain.ids import BlockKey
+
+BLOCK = make_block()
+KEY = BLOCK.header.key
+FOLDER = f"blk/{NAMESPACE[:12]}/{KEY[:2]}"
+FILE = f"{FOLDER}/{KEY}.full.st"
+AGENT = AgentId.parse("alice", field="agent")
+RECORD = AgentRecord(name="alice", namespace="n", branches=(), updated_at=1.0)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def faults(root: Path, monkeypatch: pytest.MonkeyPatch) -> FaultyOs:
+    return FaultyOs(root, monkeypatch)
+
+
+@pytest.fixture
+def store(root: Path) -> BlockFiles:
+    return BlockFiles(root, RecordingTelemetry())
+
+
+@pytest.fixture
+def agents(root: Path) -> AgentFiles:
+    return AgentFiles(root, RecordingTelemetry())
+
+
+def files(root: Path) -> list[str]:
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+
+
+def changes(faults: FaultyOs) -> list[tuple[str, str]]:
+    """The calls that make or sync something, those repeated for one file's pieces left out."""
+    noted = [call for call in faults.calls if call[0] != "open"]
+    return [call for n, call in enumerate(noted) if n == 0 or call != noted[n - 1]]
+
+
+def test_bytes_are_synced_before_their_name_and_names_before_the_answer(
+    store: BlockFiles, faults: FaultyOs
+) -> None:
+    store.put(BLOCK)
+    written = changes(faults)
+    temporary = next(path for name, path in written if name == "write")
+    assert temporary.startswith("tmp/")
+    assert written == [
+        ("mkdir", "blk"),
+        ("mkdir", f"blk/{NAMESPACE[:12]}"),
+        ("sync", "blk"),
+        ("mkdir", FOLDER),
+        ("sync", f"blk/{NAMESPACE[:12]}"),
+        ("write", temporary),
+        ("sync", temporary),
+        ("rename", FILE),
+        ("sync", FOLDER),
+    ]
+
+
+def test_the_names_of_a_killed_process_are_synced_by_the_next(
+    root: Path, store: BlockFiles, faults: FaultyOs
+) -> None:
+    store.put(BLOCK)
+    reopened = BlockFiles(root, RecordingTelemetry())
+    faults.calls.clear()
+    reopened.put(BLOCK)
+    synced = [path for name, path in faults.calls if name == "sync"]
+    assert synced == ["blk", f"blk/{NAMESPACE[:12]}", FOLDER]
+
+
+def test_folders_removed_by_an_operator_are_made_again(
+    root: Path, store: BlockFiles, faults: FaultyOs
+) -> None:
+    store.put(BLOCK)
+    store.delete(NAMESPACE, KEY)
+    (root / FOLDER).rmdir()
+    (root / FOLDER).parent.rmdir()
+    faults.calls.clear()
+    store.put(BLOCK)
+    assert ("sync", "blk") in faults.calls
+    assert store.get(NAMESPACE, KEY) == BLOCK
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC])
+def test_a_failed_put_leaves_nothing_behind(root: Path, faults: FaultyOs, error: int) -> None:
+    store = BlockFiles(root, RecordingTelemetry())
+    calls = count_calls(faults, lambda: store.put(BLOCK))
+    assert calls > 10
+    store.delete(NAMESPACE, KEY)
+    for number in range(calls):
+        (root / FOLDER).rmdir()
+        (root / FOLDER).parent.rmdir()
+        faults.fail(number, error)
+        failed = fails(lambda: store.put(BLOCK))
+        faults.heal()
+        assert files(root) == ([] if failed else [FILE])
+        store.put(BLOCK)
+        assert store.get(NAMESPACE, KEY) == BLOCK
+        store.delete(NAMESPACE, KEY)
+
+
+def test_a_failed_save_leaves_the_old_record(
+    root: Path, agents: AgentFiles, faults: FaultyOs
+) -> None:
+    agents.save(AGENT, RECORD)
+    calls = count_calls(faults, lambda: agents.save(AGENT, RECORD))
+    for number in range(calls):
+        newer = replace(RECORD, updated_at=2.0 + number)
+        before = agents.load(AGENT)
+        faults.fail(number)
+        failed = fails(lambda record=newer: agents.save(AGENT, record))  # type: ignore[misc] # bound now
+        faults.heal()
+        assert agents.load(AGENT) == (before if failed else newer)
+        assert files(root) == [f"agents/{AGENT.key}.json"]
+
+
+def test_a_failed_first_save_leaves_no_record(
+    root: Path, agents: AgentFiles, faults: FaultyOs
+) -> None:
+    calls = count_calls(faults, lambda: agents.save(AGENT, RECORD))
+    for number in range(calls):
+        (root / "agents" / f"{AGENT.key}.json").unlink(missing_ok=True)
+        faults.fail(number)
+        failed = fails(lambda: agents.save(AGENT, RECORD))
+        faults.heal()
+        assert files(root) == ([] if failed else [f"agents/{AGENT.key}.json"])
+
+
+def fails(action: Callable[[], None]) -> bool:
+    try:
+        action()
+    except CachePersistenceError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("store_class", [BlockFiles, AgentFiles])
+def test_a_store_that_cannot_be_opened_says_so(
+    root: Path, faults: FaultyOs, store_class: type[BlockFiles | AgentFiles]
+) -> None:
+    faults.fail(0)
+    with pytest.raises(CachePersistenceError, match="cannot be opened"):
+        store_class(root, RecordingTelemetry())
+
+
+def test_losing_the_race_to_write_keeps_the_winner(
+    root: Path, store: BlockFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    winner, loser = make_block(seed=1), make_block(seed=2)
+    real = durable_file.sync
+    raced: list[int] = []
+
+    def overtaken(descriptor: int) -> None:
+        """While the loser waits for its bytes to be synced, the winner comes through."""
+        real(descriptor)
+        if not raced and any((root / "tmp").iterdir()):
+            raced.append(descriptor)
+            store.put(winner)
+
+    monkeypatch.setattr(durable_file, "sync", overtaken)
+    store.put(loser)
+    assert raced
+    assert store.get(NAMESPACE, KEY) == winner
+    assert files(root) == [FILE]
+
+
+class TestFullSync:
+    """Where the platform can sync through the drive's own cache, that is used."""
+
+    @pytest.fixture
+    def asked(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+        asked: list[int] = []
+        monkeypatch.setattr(durable_file, "_FULL_SYNC", 51)
+        monkeypatch.setattr(os, "fsync", lambda _: asked.append(0))
+        return asked
+
+    def test_is_preferred(self, asked: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(fcntl, "fcntl", lambda _, command: asked.append(command))
+        durable_file.sync(1)
+        assert asked == [51]
+
+    def test_is_done_without_where_the_file_system_cannot(
+        self, asked: list[int], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(_: int, __: int) -> None:
+            raise OSError(errno.ENOTSUP, "")
+
+        monkeypatch.setattr(fcntl, "fcntl", refuse)
+        durable_file.sync(1)
+        assert asked == [0]
+
+    def test_fails_where_the_medium_does(
+        self, asked: list[int], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(_: int, __: int) -> None:
+            raise OSError(errno.EIO, "")
+
+        monkeypatch.setattr(fcntl, "fcntl", refuse)
+        with pytest.raises(OSError, match="5"):
+            durable_file.sync(1)
+        assert asked == []
+
+
+WRITER = """
+import sys
+from itertools import count
+from pathlib import Path
+from semantic.adapters.outbound.storage.block_files import BlockFiles
+from tests.fakes.blocks import make_block
+from tests.fakes.recording_telemetry import RecordingTelemetry
+
+store = BlockFiles(Path(sys.argv[1]), RecordingTelemetry())
+for number in count(int(sys.argv[2])):
+    block = make_block((number,) * 64)
+    store.put(block)
+    print(block.header.key, flush=True)
+"""
+
+
+def test_no_acknowledged_block_is_lost_by_kill_9(root: Path, pytestconfig: pytest.Config) -> None:
+    numbers = random.Random(9)  # noqa: S311 - when to kill, no secrets
+    acknowledged: list[BlockKey] = []
+    for life in range(6):
+        writer = subprocess.Popen(  # noqa: S603 - our own interpreter and program
+            [sys.executable, "-c", WRITER, str(root), str(life * 1_000_000)],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=pytestconfig.rootpath,
+        )
+        assert writer.stdout is not None
+        acknowledged.append(BlockKey(writer.stdout.readline().strip()))
+        time.sleep(numbers.uniform(0, 0.05))
+        writer.send_signal(signal.SIGKILL)
+        rest = writer.communicate()[0]
+        acknowledged += [
+            BlockKey(line.strip()) for line in rest.splitlines(keepends=True) if line.endswith("\n")
+        ]
+    telemetry = RecordingTelemetry()
+    store = BlockFiles(root, telemetry)
+    assert all(store.get(NAMESPACE, key) is not None for key in acknowledged)
+    listed = {header.key for header in store.headers(NAMESPACE)}
+    assert listed >= set(acknowledged)
+    assert telemetry.names("warning") == []
+    assert list((root / "tmp").iterdir()) == []
