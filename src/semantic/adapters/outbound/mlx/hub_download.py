@@ -10,9 +10,15 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
-from huggingface_hub import constants, snapshot_download
+from huggingface_hub import constants, get_session, snapshot_download
+from huggingface_hub.errors import HFValidationError
 from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub.utils import (  # type: ignore[attr-defined] # exported lazily, documented
+    disable_progress_bars,
+    validate_repo_id,
+)
 
 from semantic.domain.errors import ModelNotFoundError
 from semantic.ports.telemetry import Telemetry
@@ -21,13 +27,29 @@ _WANTED = ["*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "model*.safete
 _UNWANTED = ["*/*"]
 """Folders inside a model hold other formats of the same weights."""
 _REPORT_EVERY_S = 5.0
+_SILENCE_LIMIT_S = 20.0
+
+
+class _Request(Protocol):
+    """What is used here of a request of httpx, under whichever name the hub's client has it."""
+
+    extensions: dict[str, dict[str, float | None]]
+
+
+def may_have(model_id: str) -> bool:
+    """Whether a model on the hub can have that name."""
+    try:
+        validate_repo_id(model_id)
+    except HFValidationError:
+        return False
+    return True
 
 
 def fetch(model_id: str, telemetry: Telemetry, tried: tuple[str, ...]) -> Path:
     """The folder with the hub's newest files, or the kept ones if the hub cannot be reached.
 
     Args:
-        model_id: "name" or "owner/name".
+        model_id: a name that the hub may have.
         telemetry: told how far a download is, where there is no terminal to show it.
         tried: the places where the model was looked for before, for the error.
 
@@ -35,6 +57,7 @@ def fetch(model_id: str, telemetry: Telemetry, tried: tuple[str, ...]) -> Path:
         ModelNotFoundError: if neither the hub nor its local cache gives the model.
     """
     kept = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=model_id, repo_type="model")
+    _limit_waiting()
     try:
         with _reported(model_id, kept, telemetry):
             return Path(
@@ -44,6 +67,18 @@ def fetch(model_id: str, telemetry: Telemetry, tried: tuple[str, ...]) -> Path:
         reason = f"{type(error).__name__}: {_first_line(error)}"
         places = (f"the hub's cache {kept}", f"{_hub()} ({reason})")
         raise ModelNotFoundError(model_id, tried=(*tried, *places)) from error
+
+
+def _limit_waiting() -> None:
+    """Give a limit to every request that the hub's client would let wait for ever."""
+    hooks = get_session().event_hooks
+    if _give_limit not in hooks["request"]:
+        get_session().event_hooks = hooks | {"request": [*hooks["request"], _give_limit]}
+
+
+def _give_limit(request: _Request) -> None:
+    limits = request.extensions["timeout"]
+    request.extensions["timeout"] = {k: v or _SILENCE_LIMIT_S for k, v in limits.items()}
 
 
 def _hub() -> str:
@@ -62,6 +97,7 @@ def _reported(model_id: str, kept: Path, telemetry: Telemetry) -> Iterator[None]
     if sys.stderr.isatty():
         yield
         return
+    disable_progress_bars()
     done = threading.Event()
     before = _bytes_below(kept)
 

@@ -5,7 +5,6 @@ nothing of what is in the files.
 """
 
 import hashlib
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +17,6 @@ DEFAULT = "default"
 
 _WEIGHTS = "model*.safetensors"
 """What mlx-lm loads."""
-_HUB_NAME = re.compile(r"([\w.-]+/)?[\w.-]+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +66,8 @@ def _as_path(model_id: str) -> Path | None:
 
 
 def _may_be_on_hub(model_id: str) -> bool:
-    """Whether it can be "name" or "owner/name", and is not meant as a path."""
-    if model_id.startswith(("/", ".", "~")) or model_id.endswith(".gguf"):
-        return False
-    return _HUB_NAME.fullmatch(model_id) is not None and ".." not in model_id
+    meant_as_path = model_id.startswith(("/", ".", "~")) or model_id.endswith(".gguf")
+    return not meant_as_path and hub_download.may_have(model_id)
 
 
 def _in_folder(path: Path, name: str) -> ResolvedModel:
