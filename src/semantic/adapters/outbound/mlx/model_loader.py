@@ -132,8 +132,11 @@ def probe(model: Module) -> ModelCacheSpec | None:
 
 def _in_float32(model: Module) -> Module:
     """Half types and quantised products run at 1-2 GFLOP/s on CPU, float32 at the BLAS's rate."""
-    model = dequantize_model(model)
+    # Scales are widened first: dequantising computes in their type, and half would round again.
+    return _widened(dequantize_model(_widened(model)))
 
+
+def _widened(model: Module) -> Module:
     def widened(leaf: mx.array) -> mx.array:
         return leaf.astype(mx.float32) if mx.issubdtype(leaf.dtype, mx.floating) else leaf
 
