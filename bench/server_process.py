@@ -31,6 +31,11 @@ class ServerProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
+    def store(self) -> Path:
+        """Where the server keeps its memory."""
+        return self._store
+
+    @property
     def url(self) -> str:
         """Where the OpenAI API is."""
         return f"http://127.0.0.1:{self._port}/v1"

@@ -1,6 +1,7 @@
 """The official OpenAI client against the real server with the real model."""
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import openai
@@ -179,9 +180,17 @@ def test_bad_input_names_the_field(
     shared_server: ServerProcess, change: dict[str, object], status: int, field: str
 ) -> None:
     body = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}], **change}
+    before = listing(shared_server.store)
     answer = httpx.post(f"{shared_server.url}/chat/completions", json=body, timeout=60)
     assert answer.status_code == status
     assert answer.json()["error"]["param"] == field
+    assert listing(shared_server.store) == before
+
+
+def listing(store: Path) -> list[tuple[str, int]]:
+    """Every file of a store and when it was last changed."""
+    files = (path for path in store.rglob("*") if path.is_file())
+    return sorted((str(path), path.stat().st_mtime_ns) for path in files)
 
 
 @pytest.mark.parametrize("name", ["x" * 10_000, "../../etc/passwd", ""])

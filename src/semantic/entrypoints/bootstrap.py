@@ -3,6 +3,7 @@
 Nothing here is decided; what is configurable comes from the settings, as values.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,6 +116,8 @@ def _load(settings: Settings, telemetry: Telemetry) -> tuple[LoadedModel, int]:
     telemetry.info(
         "blas", name=chosen.name, core=chosen.core, threads=chosen.threads, reason=chosen.reason
     )
+    # mlx-lm imports transformers, which would tell every user that PyTorch is missing.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     # Importing MLX binds its BLAS, so it comes after the choice.
     from semantic.adapters.outbound.mlx import model_loader  # noqa: PLC0415
 
