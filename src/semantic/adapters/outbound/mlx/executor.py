@@ -17,6 +17,7 @@ from semantic.adapters.outbound.mlx import kv_block
 from semantic.adapters.outbound.mlx.kv_block import KVBlock
 from semantic.adapters.outbound.mlx.sampler import make_sampler
 from semantic.domain.block import Part
+from semantic.domain.cache_spec import ModelCacheSpec
 from semantic.domain.errors import EngineError, IncompatibleCacheError
 from semantic.domain.ids import SequenceId, TokenId
 from semantic.domain.sampling import SamplingParams
@@ -80,14 +81,16 @@ class MlxExecutor:
 
     def seal(self, sequence: SequenceId, start: int, end: int) -> KVBlock:
         """Copy the KV of positions start..end of a sequence into an immutable handle."""
+        self._check_keeps()
         batch, row = self._find(sequence)
         computed = len(batch.tokens[row])
         if not 0 <= start < end <= computed:
             raise ValueError(f"positions {start}..{end} of {computed} computed ones")
         offset = int(batch.prompt_cache[0].offset[row].item())
-        if offset != computed:
+        in_step = len({layer.size() for layer in batch.prompt_cache}) == 1
+        if offset != computed or not in_step:
             # Seen after an exception in mid-prefill (engine facts): such KV must never be kept.
-            raise EngineError(f"the cache holds {offset} positions, {computed} tokens went in")
+            raise EngineError(f"{computed} tokens went in, and not all layers hold their KV")
         return kv_block.cut(batch.prompt_cache, row, start, end)
 
     def export(self, handle: BlockHandle) -> tuple[Part, ...]:
@@ -96,9 +99,7 @@ class MlxExecutor:
 
     def import_parts(self, parts: Sequence[Part], num_tokens: int) -> KVBlock:
         """The inverse of `export`, bit for bit."""
-        if self._capabilities.spec is None:
-            raise IncompatibleCacheError("this model's KV cannot be restored")
-        return kv_block.from_parts(parts, num_tokens, self._capabilities.spec)
+        return kv_block.from_parts(parts, num_tokens, self._check_keeps())
 
     def release(self, sequence: SequenceId) -> None:
         """Forget a sequence, running or not."""
@@ -116,6 +117,11 @@ class MlxExecutor:
         self._prefilling.clear()
         self._decoding = None
         mx.clear_cache()
+
+    def _check_keeps(self) -> ModelCacheSpec:
+        if self._capabilities.spec is None:
+            raise IncompatibleCacheError("this model's KV cannot be kept")
+        return self._capabilities.spec
 
     def _decode(self, wanted: tuple[SequenceId, ...]) -> tuple[SampledToken, ...]:
         running = tuple(self._decoding.uids) if self._decoding is not None else ()

@@ -4,6 +4,7 @@ Owns the one accessor that knows where a sequence's positions lie inside mlx-lm'
 Arrays never leave the thread that owns the engine; bytes do.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -67,13 +68,17 @@ def from_parts(parts: Sequence[Part], num_tokens: int, spec: ModelCacheSpec) -> 
     """The inverse of `to_parts`.
 
     Raises:
-        IncompatibleCacheError: if names, shapes or element type are not the model's.
+        IncompatibleCacheError: if names, shapes, sizes or element type are not the model's.
     """
-    expected = {
-        name: (spec.dtype, (spec.num_layers, 1, spec.num_kv_heads, num_tokens, dim))
+    shapes = {
+        name: (spec.num_layers, 1, spec.num_kv_heads, num_tokens, dim)
         for name, dim in (("keys", spec.key_dim), ("values", spec.value_dim))
     }
-    found = {part.name: (part.dtype, part.shape) for part in parts}
+    expected = [
+        (name, spec.dtype, shape, math.prod(shape) * spec.itemsize)
+        for name, shape in shapes.items()
+    ]
+    found = sorted((part.name, part.dtype, part.shape, len(part.data)) for part in parts)
     if found != expected:
         raise IncompatibleCacheError(f"the engine expects {expected}, the block holds {found}")
     arrays = {part.name: _array(part) for part in parts}
