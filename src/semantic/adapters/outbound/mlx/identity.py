@@ -1,9 +1,11 @@
 """What makes one model's KV another's or not: digests of content, never names.
 
 Hashing a large model's weights takes a while, so digests are remembered by path, size and
-modification time in the cache folder.
+times in the cache folder. The time of change counts as well as that of modification: tools set
+the latter back, nobody the former.
 """
 
+import contextlib
 import hashlib
 import json
 from dataclasses import dataclass
@@ -64,7 +66,7 @@ class _Remembered:
     def digest(self, file: Path) -> str:
         real = file.resolve()
         stat = real.stat()
-        key = f"{real}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ino}"
+        key = f"{real}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ctime_ns}|{stat.st_ino}"
         found = self._entries.get(key)
         if not isinstance(found, str):
             found = _sha256(real)
@@ -73,7 +75,10 @@ class _Remembered:
         return found
 
     def save(self) -> None:
-        if self._changed:
+        if not self._changed:
+            return
+        # Not remembered means hashed again, no more.
+        with contextlib.suppress(OSError):
             write_file(self._path, json.dumps(self._entries, indent=1).encode())
 
 

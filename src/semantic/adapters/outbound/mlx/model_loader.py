@@ -58,7 +58,10 @@ class MlxModelLoader:
                 model=source.model_id,
                 reason="not every layer keeps full attention of one shape; its KV is not kept",
             )
-        digests = digest_model(source.path, self._cache_dir)
+        try:
+            digests = digest_model(source.path, self._cache_dir)
+        except OSError as error:
+            raise ModelLoadError(f"{source.path} cannot be read: {error}") from error
         identity = CacheIdentity(
             weights=digests.weights,
             config=digests.config,
@@ -84,12 +87,12 @@ def load_weights(folder: Path) -> tuple[Module, dict[str, object]]:
     """
     try:
         model, config = load_model(folder)
+        if backend() == "cpu":
+            model = _in_float32(model)
+        mx.eval(model.parameters())
     except Exception as error:
         # mlx-lm raises whatever a missing key or an odd shape makes Python raise.
         raise ModelLoadError(f"{folder}: {error}") from error
-    if backend() == "cpu":
-        model = _in_float32(model)
-    mx.eval(model.parameters())
     return model, config
 
 

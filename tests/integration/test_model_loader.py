@@ -1,0 +1,220 @@
+"""From files to a running executor, with real and with small models."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import pytest
+from tests.fakes import random_models
+from tests.fakes.recorded_telemetry import RecordedTelemetry
+
+from semantic.adapters.outbound.mlx.model_loader import MlxModelLoader, load_weights
+from semantic.domain.cache_spec import Granularity, ModelCacheSpec
+from semantic.domain.errors import ModelLoadError, ModelNotFoundError
+from semantic.domain.ids import Namespace, SequenceId, TokenId
+from semantic.domain.sampling import SamplingParams
+from semantic.domain.step_plan import PrefillChunk, StepPlan
+from semantic.ports.model_executor import ModelExecutor
+from semantic.ports.model_loader import LoadedModel
+
+LLAMA = random_models.LLAMA
+Change = Callable[[Path], object]
+
+
+def load(folder: Path, cache: Path, telemetry: RecordedTelemetry | None = None) -> LoadedModel:
+    loader = MlxModelLoader(
+        str(folder), cache, batch_limit=4, telemetry=telemetry or RecordedTelemetry()
+    )
+    return loader.load()
+
+
+def answer(executor: ModelExecutor, prompt: tuple[TokenId, ...], count: int) -> list[TokenId]:
+    me = SequenceId(1)
+    executor.attach(me, (), (), SamplingParams(temperature=0))
+    executor.run(StepPlan((), PrefillChunk(me, prompt, last=True)))
+    return [executor.run(StepPlan((me,))).sampled[0].token for _ in range(count)]
+
+
+def namespace(folder: Path, cache: Path) -> Namespace:
+    return load(folder, cache).executor.capabilities.namespace
+
+
+def set_config(**values: Any) -> Change:
+    def change(folder: Path) -> None:
+        path = folder / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+    return change
+
+
+def rewrite(name: str, change: Callable[[bytes], bytes]) -> Change:
+    return lambda folder: (folder / name).write_bytes(change((folder / name).read_bytes()))
+
+
+def with_last_byte_changed(data: bytes) -> bytes:
+    return data[:-1] + bytes([data[-1] ^ 1])
+
+
+@pytest.fixture(scope="module")
+def loaded(default_model_dir: Path, model_cache_dir: Path) -> LoadedModel:
+    return load(default_model_dir, model_cache_dir)
+
+
+class TestDefaultModel:
+    def test_is_described_as_it_is(self, loaded: LoadedModel) -> None:
+        capabilities = loaded.executor.capabilities
+        assert capabilities.granularity is Granularity.BLOCK
+        assert capabilities.spec == ModelCacheSpec(
+            num_layers=30, num_kv_heads=3, key_dim=64, value_dim=64, dtype="F32", itemsize=4
+        )
+        assert capabilities.max_context == 8192
+        assert capabilities.max_batch == 4
+
+    def test_answers(self, loaded: LoadedModel) -> None:
+        prompt = loaded.tokenizer.encode("The capital of France is")
+        text = loaded.tokenizer.decode(answer(loaded.executor, prompt, 3))
+        assert "Paris" in text
+
+
+class TestSmallModels:
+    def test_a_llama_shares_batches_and_its_weights_are_widened(self, tmp_path: Path) -> None:
+        folder = random_models.write_folder(tmp_path / "m", LLAMA)
+        weights = mx.load(str(folder / "model.safetensors"))
+        assert isinstance(weights, dict)
+        half = {name: array.astype(mx.bfloat16) for name, array in weights.items()}
+        mx.save_safetensors(str(folder / "model.safetensors"), half, {"format": "mlx"})
+        loaded = load(folder, tmp_path / "cache")
+        capabilities = loaded.executor.capabilities
+        assert capabilities.spec == ModelCacheSpec(2, 2, 8, 8, "F32", 4)
+        assert capabilities.max_batch == 4
+        assert loaded.model_id == "m"
+        assert len(answer(loaded.executor, (1, 2, 3), 5)) == 5
+
+    def test_an_unproven_type_runs_alone_and_keeps_its_memory(self, tmp_path: Path) -> None:
+        config = {**LLAMA, "model_type": "qwen2", "rope_theta": 1e6, "tie_word_embeddings": True}
+        folder = random_models.write_folder(tmp_path / "m", config)
+        capabilities = load(folder, tmp_path / "cache").executor.capabilities
+        assert capabilities.granularity is Granularity.BLOCK
+        assert capabilities.max_batch == 1
+
+    @pytest.mark.parametrize("config", [random_models.GEMMA3, random_models.GPT_OSS])
+    def test_a_sliding_model_runs_without_memory(
+        self, tmp_path: Path, config: dict[str, Any]
+    ) -> None:
+        telemetry = RecordedTelemetry()
+        folder = random_models.write_folder(tmp_path / "m", config)
+        loaded = load(folder, tmp_path / "cache", telemetry)
+        capabilities = loaded.executor.capabilities
+        assert capabilities.granularity is Granularity.NONE
+        assert capabilities.spec is None
+        assert capabilities.max_batch == 1
+        assert [(level, event) for level, event, _ in telemetry.events] == [
+            ("warning", "model_without_memory")
+        ]
+        assert len(answer(loaded.executor, tuple(range(30)), 12)) == 12
+
+    def test_a_model_belongs_to_the_thread_that_loads_it(self, tmp_path: Path) -> None:
+        folder = random_models.write_folder(tmp_path / "m", LLAMA)
+        expected = answer(load(folder, tmp_path / "cache").executor, (1, 2, 3), 5)
+        with ThreadPoolExecutor(1) as pool:
+            loaded = pool.submit(load, folder, tmp_path / "cache").result()
+            assert pool.submit(answer, loaded.executor, (1, 2, 3), 5).result() == expected
+
+
+class TestNamespace:
+    @pytest.mark.parametrize(
+        "change",
+        [
+            rewrite("model.safetensors", with_last_byte_changed),
+            rewrite("tokenizer.json", lambda data: data.replace(b'"0"', b'"zero"')),
+            set_config(rope_theta=10001),
+        ],
+        ids=["weights", "tokenizer", "config"],
+    )
+    def test_changes_with_what_is_in_the_folder(self, tmp_path: Path, change: Change) -> None:
+        folder = random_models.write_folder(tmp_path / "m", LLAMA)
+        before = namespace(folder, tmp_path / "cache")
+        change(folder)
+        assert namespace(folder, tmp_path / "cache") != before
+
+    def test_changes_with_a_byte_even_if_the_file_looks_as_old(self, tmp_path: Path) -> None:
+        folder = random_models.write_folder(tmp_path / "m", LLAMA)
+        weights = folder / "model.safetensors"
+        before = namespace(folder, tmp_path / "cache")
+        stat = weights.stat()
+        rewrite(weights.name, with_last_byte_changed)(folder)
+        os.utime(weights, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        assert namespace(folder, tmp_path / "cache") != before
+
+    def test_stays_when_the_folder_is_renamed_or_copied(self, tmp_path: Path) -> None:
+        folder = random_models.write_folder(tmp_path / "m", LLAMA)
+        before = namespace(folder, tmp_path / "cache")
+        renamed = folder.rename(tmp_path / "other name")
+        assert namespace(renamed, tmp_path / "cache") == before
+        shutil.copytree(renamed, tmp_path / "copy")
+        assert namespace(tmp_path / "copy", tmp_path / "another cache") == before
+
+    def test_differs_between_models_of_one_shape(self, tmp_path: Path) -> None:
+        folders = [random_models.write_folder(tmp_path / str(n), LLAMA, seed=n) for n in (1, 2)]
+        assert len({namespace(folder, tmp_path / "cache") for folder in folders}) == 2
+
+    @pytest.mark.parametrize("content", ["{", "[]", '{"x": 1}'])
+    def test_survives_a_damaged_memory_of_digests(self, tmp_path: Path, content: str) -> None:
+        folder = random_models.write_folder(tmp_path / "m", LLAMA)
+        before = namespace(folder, tmp_path / "cache")
+        (tmp_path / "cache" / "digests.json").write_text(content)
+        assert namespace(folder, tmp_path / "cache") == before
+
+    def test_needs_no_memory_of_digests(self, tmp_path: Path) -> None:
+        folder = random_models.write_folder(tmp_path / "m", LLAMA)
+        (tmp_path / "no folder").write_text("")
+        assert namespace(folder, tmp_path / "no folder") == namespace(folder, tmp_path / "cache")
+
+
+def remove(*names: str) -> Change:
+    def change(folder: Path) -> None:
+        for name in names:
+            (folder / name).unlink()
+
+    return change
+
+
+class TestBrokenFolders:
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            pytest.param(remove("config.json"), id="no config"),
+            pytest.param(remove("model.safetensors"), id="no weights"),
+            pytest.param(remove("tokenizer.json", "tokenizer_config.json"), id="no tokenizer"),
+            pytest.param(rewrite("config.json", lambda _: b"{"), id="config is no JSON"),
+            pytest.param(rewrite("config.json", lambda _: b"[]"), id="config is no object"),
+            pytest.param(rewrite("tokenizer.json", lambda _: b"{"), id="tokenizer is no JSON"),
+            pytest.param(rewrite("model.safetensors", lambda data: data[:-9]), id="cut short"),
+            pytest.param(rewrite("model.safetensors", lambda _: b""), id="empty weights"),
+            pytest.param(set_config(model_type="no such"), id="unknown type"),
+            pytest.param(set_config(hidden_size=64), id="other shape"),
+            pytest.param(set_config(num_hidden_layers=3), id="missing layer"),
+            pytest.param(
+                lambda folder: (folder / "x.safetensors").symlink_to("/nonexistent"),
+                id="link to nowhere",
+            ),
+        ],
+    )
+    def test_are_refused(self, tmp_path: Path, damage: Change) -> None:
+        folder = random_models.write_folder(tmp_path / "m", LLAMA)
+        damage(folder)
+        with pytest.raises(ModelLoadError, match=str(folder)):
+            load(folder, tmp_path / "cache")
+
+    def test_a_folder_that_is_not_there_is_not_found(self, tmp_path: Path) -> None:
+        with pytest.raises(ModelNotFoundError, match="nothing here"):
+            load(tmp_path / "nothing here", tmp_path / "cache")
+
+    def test_weights_of_a_broken_folder_are_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(ModelLoadError):
+            load_weights(tmp_path)
