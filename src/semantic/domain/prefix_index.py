@@ -101,6 +101,9 @@ class PrefixIndex:
         best: BlockUse | None = None
         for key in self._children.get(parent, ()):
             length = common_length(self._headers[key].tokens, tokens)
-            if length > (best.length if best else 0):
+            # Among equals the smallest key: not the order in which blocks became known, which a
+            # restart changes, so that a restored run takes the bytes the running one would.
+            longer = length > (best.length if best else 0)
+            if longer or (best and length == best.length and key < best.key):
                 best = BlockUse(key, length)
         return best

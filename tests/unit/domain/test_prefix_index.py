@@ -72,6 +72,12 @@ class TestMatch:
         index = index_of(FIRST, *children)
         assert index.match([1, 2, 3, 4, 5, 6])[-1] == BlockUse(children[1].key, 2)
 
+    def test_a_tie_does_not_depend_on_the_order_of_arrival(self) -> None:
+        left, right = header(1, 2, 3), header(1, 2, 4)
+        wanted = (BlockUse(min(left.key, right.key), 2),)
+        assert index_of(left, right).match([1, 2, 9]) == wanted
+        assert index_of(right, left).match([1, 2, 9]) == wanted
+
     def test_a_hole_ends_the_chain(self) -> None:
         index = index_of(FIRST, TAIL)
         assert index.match([1, 2, 3, 4, 5, 6, 7, 8]) == (BlockUse(FIRST.key, 3),)
