@@ -10,6 +10,7 @@ from tests.fakes.recording_telemetry import RecordingTelemetry
 
 from semantic.adapters.outbound.storage.agent_files import AgentFiles
 from semantic.domain.agent import AgentId, AgentRecord, Branch, Segment
+from semantic.domain.ids import Namespace
 from semantic.ports.agent_store import AgentStore
 
 ALICE = AgentId.parse("alice", field="agent")
@@ -112,3 +113,38 @@ class TestAgentStore:
         candidate.damage(ALICE)
         candidate.store.save(ALICE, RECORD)
         assert candidate.store.load(ALICE) == RECORD
+
+    def test_lists_every_record_and_only_those(self, candidate: Candidate) -> None:
+        assert list(candidate.store.list()) == []
+        bobs = replace(RECORD, name="bob")
+        candidate.store.save(ALICE, RECORD)
+        candidate.store.save(BOB, bobs)
+        assert sorted(found.name for found in candidate.store.list()) == ["alice", "bob"]
+        assert bobs in candidate.store.list()
+        candidate.damage(ALICE)
+        assert list(candidate.store.list()) == [bobs]
+
+    def test_one_name_may_have_a_record_for_each_of_its_keys(self, store: AgentStore) -> None:
+        for namespace in (Namespace("a" * 64), Namespace("b" * 64)):
+            store.save(ALICE.within(namespace), replace(RECORD, namespace=namespace))
+        assert {found.namespace for found in store.list()} == {"a" * 64, "b" * 64}
+
+    def test_a_deleted_agent_is_unknown_and_the_others_are_not(self, store: AgentStore) -> None:
+        store.save(ALICE, RECORD)
+        store.save(BOB, RECORD)
+        store.delete(ALICE)
+        assert store.load(ALICE) is None
+        assert store.load(BOB) == RECORD
+        assert len(list(store.list())) == 1
+
+    def test_deleting_an_unknown_agent_changes_nothing(self, store: AgentStore) -> None:
+        store.save(ALICE, RECORD)
+        store.delete(BOB)
+        store.delete(BOB)
+        assert store.load(ALICE) == RECORD
+
+    def test_a_deleted_agent_can_be_saved_again(self, store: AgentStore) -> None:
+        store.save(ALICE, RECORD)
+        store.delete(ALICE)
+        store.save(ALICE, RECORD)
+        assert store.load(ALICE) == RECORD

@@ -1,5 +1,7 @@
 """The port `AgentStore` in memory, with faults on demand."""
 
+from collections.abc import Iterator
+
 from semantic.domain.agent import AgentId, AgentRecord
 from semantic.domain.errors import CachePersistenceError
 from semantic.domain.ids import AgentKey
@@ -19,6 +21,14 @@ class MemoryAgentStore:
 
     def load(self, agent: AgentId) -> AgentRecord | None:
         return None if self.failing else self._records.get(agent.key)
+
+    def list(self) -> Iterator[AgentRecord]:
+        yield from () if self.failing else tuple(self._records.values())
+
+    def delete(self, agent: AgentId) -> None:
+        if self.failing:
+            raise CachePersistenceError("no record can be removed: the test says so")
+        self._records.pop(agent.key, None)
 
     def damage(self, agent: AgentId) -> None:
         """Make a record one that cannot be trusted."""

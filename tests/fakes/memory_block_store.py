@@ -42,6 +42,10 @@ class MemoryBlockStore:
             if owner == namespace:
                 yield block.header
 
+    def nbytes(self, header: BlockHeader) -> int:
+        block = self._blocks.get((header.namespace, header.key))
+        return block.nbytes if block else 0
+
     def damage(self, namespace: Namespace, key: BlockKey) -> None:
         """Make the next `get` of a block find it damaged."""
         self._damaged.add((namespace, key))

@@ -4,6 +4,7 @@
     ├── InvalidRequestError          the caller's input; names the field
     │   └── ContextLengthError       prompt and answer exceed the model's context
     ├── AgentNotFoundError           no memory under that name
+    ├── AgentBusyError               its memory cannot be changed while it is being answered
     ├── ModelNotFoundError           no such model; says what was tried
     ├── ModelLoadError               the model was found and cannot be used
     ├── ModelSwapError               a model could not be replaced by another
@@ -37,6 +38,10 @@ class ContextLengthError(InvalidRequestError):
 
 class AgentNotFoundError(SemanticError):
     """No agent of that name has a memory here."""
+
+
+class AgentBusyError(SemanticError):
+    """The agent is being answered, which its memory must outlive."""
 
 
 class ModelNotFoundError(SemanticError):

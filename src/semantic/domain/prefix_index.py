@@ -68,6 +68,10 @@ class PrefixIndex:
             removed.extend(self._children.pop(parent, ()))
         return tuple(removed)
 
+    def children(self, parent: BlockKey) -> tuple[BlockHeader, ...]:
+        """The blocks that follow `parent`."""
+        return tuple(self._headers[key] for key in self._children.get(parent, ()))
+
     def match(self, tokens: Sequence[TokenId]) -> tuple[BlockUse, ...]:
         """The longest chain of blocks whose tokens begin `tokens`.
 

@@ -1,11 +1,19 @@
 """Where agents' records rest."""
 
+from collections.abc import Iterator
 from typing import Protocol
 
 from semantic.domain.agent import AgentId, AgentRecord
 
 
-class AgentStore(Protocol):
+class AgentCatalogue(Protocol):
+    """Agents' records, to be looked at."""
+
+    def list(self) -> Iterator[AgentRecord]:
+        """Every record that can be trusted, in no useful order; the others are reported."""
+
+
+class AgentStore(AgentCatalogue, Protocol):
     """One record an agent. Safe to call from several threads."""
 
     def save(self, agent: AgentId, record: AgentRecord) -> None:
@@ -17,3 +25,10 @@ class AgentStore(Protocol):
 
     def load(self, agent: AgentId) -> AgentRecord | None:
         """The agent's record; None if there is none, or none that can be trusted."""
+
+    def delete(self, agent: AgentId) -> None:
+        """Forget the agent, durably; unknown ones are ignored.
+
+        Raises:
+            CachePersistenceError: if the record could not be removed.
+        """

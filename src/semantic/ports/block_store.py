@@ -39,3 +39,13 @@ class BlockStore(Protocol):
 
     def headers(self, namespace: Namespace) -> Iterator[BlockHeader]:
         """What the store holds of a namespace; entries that cannot be read are left out."""
+
+
+class BlockCatalogue(Protocol):
+    """Blocks, to be looked at."""
+
+    def headers(self, namespace: Namespace) -> Iterator[BlockHeader]:
+        """What there is of a namespace; entries that cannot be read are left out."""
+
+    def nbytes(self, header: BlockHeader) -> int:
+        """Bytes that a block takes; 0 if it is not there any more."""

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from semantic.domain.errors import (
+    AgentBusyError,
     AgentNotFoundError,
     CacheCorruptionError,
     CachePersistenceError,
@@ -53,6 +54,7 @@ _KINDS: dict[type[Exception], _Kind] = {
     ContextLengthError: _Kind(400, _INVALID, "context_length_exceeded"),
     BodyTooLargeError: _Kind(413, _INVALID, "body_too_large"),
     AgentNotFoundError: _Kind(404, _INVALID, "agent_not_found"),
+    AgentBusyError: _Kind(409, _INVALID, "agent_busy"),
     ModelNotFoundError: _Kind(404, _INVALID, "model_not_found"),
     PoolExhaustedError: _Kind(429, "rate_limit_error", "pool_exhausted"),
     ModelLoadError: _Kind(500, _SERVER, "model_load_failed", "The model cannot be used."),

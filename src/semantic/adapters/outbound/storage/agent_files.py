@@ -1,12 +1,15 @@
-"""Agents' records on disk: one file each, `<root>/agents/<key>.json`, replaced as a whole.
+"""Agents' records on disk: one file each, replaced as a whole. Where, `AgentListing` knows.
 
 An agent's name stands inside its file and never in a path. Invariant: `load` returns what was
 saved last for that agent, or None.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from semantic.adapters.outbound.storage.agent_format import StoredAgent, decode, encode
+from semantic.adapters.outbound.storage.agent_format import StoredAgent, encode
+from semantic.adapters.outbound.storage.agent_listing import AgentListing, read_record
+from semantic.adapters.outbound.storage.durable_file import sync_directory
 from semantic.adapters.outbound.storage.store_folder import StoreFolder
 from semantic.domain.agent import AgentId, AgentRecord
 from semantic.domain.errors import (
@@ -14,11 +17,7 @@ from semantic.domain.errors import (
     CachePersistenceError,
     IncompatibleCacheError,
 )
-from semantic.domain.ids import AgentKey
 from semantic.ports.telemetry import Telemetry
-
-MAX_FILE_BYTES = 1 << 32
-"""No record comes near; a damaged size must not make us ask for more memory than there is."""
 
 
 class AgentFiles:
@@ -29,11 +28,11 @@ class AgentFiles:
     """
 
     def __init__(self, root: Path, telemetry: Telemetry) -> None:
-        self._agents = root / "agents"
+        self._listing = AgentListing(root, telemetry)
         self._telemetry = telemetry
         try:
             self._folder = StoreFolder(root, "agent", telemetry)
-            self._folder.make_directory(self._agents)
+            self._folder.make_directory(self._listing.folder)
         except OSError as error:
             raise CachePersistenceError(f"the store {root} cannot be opened: {error}") from error
 
@@ -45,8 +44,8 @@ class AgentFiles:
         """
         data = encode(StoredAgent(agent.key, record))
         try:
-            self._folder.make_directory(self._agents)
-            self._folder.replace(self._path(agent.key), (data,))
+            self._folder.make_directory(self._listing.folder)
+            self._folder.replace(self._listing.path(agent.key), (data,))
         except OSError as error:
             raise CachePersistenceError(
                 f"the record of agent {agent.key} could not be written: {error}"
@@ -58,23 +57,31 @@ class AgentFiles:
         One that is damaged, of another format or another agent's is set aside; one that cannot
         be read now is left where it is. Both are reported.
         """
-        path = self._path(agent.key)
+        path = self._listing.path(agent.key)
         try:
-            return self._read(path, agent.key)
+            with self._folder.opened(path) as file:
+                return read_record(file, agent.key)
         except (FileNotFoundError, CacheCorruptionError, IncompatibleCacheError):
             return None
         except OSError as error:
             self._telemetry.warning("agent_unreadable", file=path.name, reason=str(error))
             return None
 
-    def _path(self, key: AgentKey) -> Path:
-        return self._agents / f"{key}.json"
+    def list(self) -> Iterator[AgentRecord]:
+        """Every record that can be trusted; see `AgentListing.list`."""
+        return self._listing.list()
 
-    def _read(self, path: Path, key: AgentKey) -> AgentRecord:
-        with self._folder.opened(path) as file:
-            if file.size > MAX_FILE_BYTES:
-                raise CacheCorruptionError(f"a record of {file.size} bytes")
-            stored = decode(file.read(file.size, 0))
-            if stored.key != key:
-                raise IncompatibleCacheError(f"this is the record of agent {stored.key}")
-            return stored.record
+    def delete(self, agent: AgentId) -> None:
+        """Forget an agent, durably: it does not come back after power loss.
+
+        Raises:
+            CachePersistenceError: if the record could not be removed.
+        """
+        path = self._listing.path(agent.key)
+        try:
+            path.unlink(missing_ok=True)
+            sync_directory(path.parent)
+        except OSError as error:
+            raise CachePersistenceError(
+                f"the record of agent {agent.key} could not be removed: {error}"
+            ) from error

@@ -1,26 +1,23 @@
 """Blocks on disk: one immutable file each.
 
-    <root>/blk/<namespace, 12 digits>/<key, 2 digits>/<key>.<kind>.st
-
-Invariant: a file under its final name is whole, durable and never changed. What a reader finds
-otherwise is damage: it is moved to the quarantine and reported, never returned.
+Where each is, `BlockListing` knows. Invariant: a file under its final name is whole, durable and
+never changed. What a reader finds otherwise is damage: it is moved to the quarantine and
+reported, never returned.
 """
 
 import errno
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import xxhash
 
-from semantic.adapters.outbound.storage.block_format import (
-    PREFIX_BYTES,
-    BlockLayout,
-    decode_head,
-    encode,
-    header_length,
+from semantic.adapters.outbound.storage.block_format import BlockLayout, encode
+from semantic.adapters.outbound.storage.block_listing import (
+    BlockListing,
+    read_layout,
+    refuse_stranger,
 )
 from semantic.adapters.outbound.storage.durable_file import sync_directory
 from semantic.adapters.outbound.storage.regular_file import RegularFile
@@ -34,8 +31,6 @@ from semantic.domain.errors import (
 from semantic.domain.ids import BlockKey, Namespace
 from semantic.ports.telemetry import Telemetry
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-
 _UNREADABLE = frozenset({errno.EIO, errno.EACCES})
 """What reading one bad file answers; other failures say nothing about the file."""
 
@@ -48,11 +43,10 @@ class BlockFiles:
     """
 
     def __init__(self, root: Path, telemetry: Telemetry) -> None:
-        self._blocks = root / "blk"
-        self._telemetry = telemetry
+        self._listing = BlockListing(root, telemetry)
         with _translated(f"the store {root} cannot be opened"):
             self._folder = StoreFolder(root, "block", telemetry)
-            self._folder.make_directory(self._blocks)
+            self._folder.make_directory(self._listing.folder)
 
     def put(self, block: StoredBlock) -> None:
         """Keep a block; first writer wins, unless what it wrote has been damaged since.
@@ -62,7 +56,7 @@ class BlockFiles:
             ValueError: if key or namespace is no SHA-256 in hex.
         """
         header = block.header
-        path = self._path(header.namespace, header.key, header.kind)
+        path = self._listing.path(header.namespace, header.key, header.kind)
         with _translated(f"block {header.key} could not be written"):
             self._folder.make_directory(path.parent)
             if self._is_sound(path, header.namespace):
@@ -81,7 +75,7 @@ class BlockFiles:
         """
         with _translated(f"block {key} could not be read"):
             for kind in BlockKind:
-                path = self._path(namespace, key, kind)
+                path = self._listing.path(namespace, key, kind)
                 try:
                     return self._read(path, namespace)
                 except FileNotFoundError:
@@ -90,7 +84,7 @@ class BlockFiles:
 
     def exists(self, namespace: Namespace, key: BlockKey) -> bool:
         """Whether there is such a block. Says nothing about its health."""
-        return any(os.path.lexists(self._path(namespace, key, kind)) for kind in BlockKind)
+        return any(os.path.lexists(self._listing.path(namespace, key, kind)) for kind in BlockKind)
 
     def delete(self, namespace: Namespace, key: BlockKey) -> None:
         """Forget a block; absent ones are ignored.
@@ -102,56 +96,18 @@ class BlockFiles:
         """
         with _translated(f"block {key} could not be removed"):
             for kind in BlockKind:
-                self._path(namespace, key, kind).unlink(missing_ok=True)
+                self._listing.path(namespace, key, kind).unlink(missing_ok=True)
 
     def headers(self, namespace: Namespace) -> Iterator[BlockHeader]:
-        """What the store holds of a namespace, in no useful order: children may precede parents.
-
-        Only headers are read and verified, so a damaged payload is found by `get`. What cannot
-        be read or is not of this namespace is left out, left in place and reported.
-        """
-        for path in self._files(namespace):
-            try:
-                with RegularFile(path) as file:
-                    layout = _layout(file)
-                _refuse_stranger(layout.header, path, namespace)
-            except FileNotFoundError:
-                continue
-            except (OSError, CacheCorruptionError, IncompatibleCacheError) as error:
-                self._telemetry.warning("block_skipped", file=path.name, reason=str(error))
-                continue
-            yield layout.header
-
-    def _path(self, namespace: Namespace, key: BlockKey, kind: BlockKind) -> Path:
-        if not _SHA256.fullmatch(key):
-            raise ValueError(f"{key!r} is no block key")
-        return self._namespace_folder(namespace) / key[:2] / _file_name(key, kind)
-
-    def _namespace_folder(self, namespace: Namespace) -> Path:
-        if not _SHA256.fullmatch(namespace):
-            raise ValueError(f"{namespace!r} is no namespace")
-        return self._blocks / namespace[:12]
-
-    def _files(self, namespace: Namespace) -> Iterator[Path]:
-        folder = self._namespace_folder(namespace)
-        for place in self._listed(folder):
-            yield from (path for path in self._listed(place) if path.suffix == ".st")
-
-    def _listed(self, folder: Path) -> list[Path]:
-        try:
-            return sorted(folder.iterdir())
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        except OSError as error:
-            self._telemetry.warning("block_folder_skipped", file=folder.name, reason=str(error))
-            return []
+        """What the store holds of a namespace; see `BlockListing.headers`."""
+        return self._listing.headers(namespace)
 
     def _read(self, path: Path, namespace: Namespace) -> StoredBlock:
         """Read and verify a file; set it aside if it is not what its path says."""
         with self._folder.opened(path) as file:
-            layout = _layout(file)
+            layout = read_layout(file)
             parts = _parts(file, layout)
-            _refuse_stranger(layout.header, path, namespace)
+            refuse_stranger(layout.header, path, namespace)
         return StoredBlock(layout.header, parts)
 
     def _is_sound(self, path: Path, namespace: Namespace) -> bool:
@@ -168,14 +124,6 @@ class BlockFiles:
         return True
 
 
-def _layout(file: RegularFile) -> BlockLayout:
-    length = header_length(file.read(PREFIX_BYTES, 0))
-    layout = decode_head(file.read(PREFIX_BYTES + length, 0))
-    if layout.size != file.size:
-        raise CacheCorruptionError(f"the file has {file.size} bytes, {layout.size} were written")
-    return layout
-
-
 def _parts(file: RegularFile, layout: BlockLayout) -> tuple[Part, ...]:
     """Read each part into its own bytes, which spares a copy, and verify them all."""
     digest = xxhash.xxh3_128()
@@ -189,17 +137,6 @@ def _parts(file: RegularFile, layout: BlockLayout) -> tuple[Part, ...]:
     if digest.hexdigest() != layout.payload_digest:
         raise CacheCorruptionError("the payload differs from what was written")
     return tuple(found)
-
-
-def _refuse_stranger(header: BlockHeader, path: Path, namespace: Namespace) -> None:
-    if header.namespace != namespace:
-        raise IncompatibleCacheError(f"the block belongs to namespace {header.namespace}")
-    if path.name != _file_name(header.key, header.kind):
-        raise IncompatibleCacheError(f"this is the {header.kind.value} block {header.key}")
-
-
-def _file_name(key: BlockKey, kind: BlockKind) -> str:
-    return f"{key}.{kind.value}.st"
 
 
 @contextmanager

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from tests.fakes.mutants import mutants
 from tests.fakes.recording_telemetry import RecordingTelemetry
 
-from semantic.adapters.outbound.storage.agent_files import MAX_FILE_BYTES, AgentFiles
+from semantic.adapters.outbound.storage.agent_files import AgentFiles
 from semantic.adapters.outbound.storage.agent_format import StoredAgent, decode, encode
+from semantic.adapters.outbound.storage.agent_listing import MAX_FILE_BYTES, AgentListing
 from semantic.domain.agent import AgentId, AgentRecord, Branch, Segment
 from semantic.domain.errors import (
     CacheCorruptionError,
@@ -213,3 +214,41 @@ def test_opening_sweeps_only_its_own_unfinished_files(root: Path, store: AgentFi
         (root / "tmp" / name).touch()
     AgentFiles(root, RecordingTelemetry())
     assert [path.name for path in (root / "tmp").iterdir()] == ["block-1-1"]
+
+
+def test_what_is_listed_is_only_looked_at(root: Path, telemetry: RecordingTelemetry) -> None:
+    AgentFiles(root, telemetry).save(ALICE, RECORD)
+    path_of(root, BOB).write_bytes(b"damaged")
+    (root / "tmp" / "agent-1-0").write_bytes(b"a server is writing this")
+    before = sorted(root.rglob("*"))
+    assert list(AgentListing(root, telemetry).list()) == [RECORD]
+    assert sorted(root.rglob("*")) == before
+    assert telemetry.names() == ["agent_skipped"]
+
+
+def test_a_store_that_is_not_there_lists_nothing_and_stays_away(
+    root: Path, telemetry: RecordingTelemetry
+) -> None:
+    assert list(AgentListing(root, telemetry).list()) == []
+    assert not root.exists()
+
+
+def test_a_folder_that_cannot_be_read_is_reported(
+    root: Path, telemetry: RecordingTelemetry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = AgentFiles(root, telemetry)
+
+    def refuse(_: object) -> list[str]:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    assert list(store.list()) == []
+    assert telemetry.names() == ["agents_unreadable"]
+
+
+def test_a_record_that_cannot_be_removed_is_an_error_of_the_store(
+    root: Path, store: AgentFiles
+) -> None:
+    path_of(root).mkdir()
+    with pytest.raises(CachePersistenceError, match="could not be removed"):
+        store.delete(ALICE)

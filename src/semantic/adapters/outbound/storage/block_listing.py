@@ -1,0 +1,112 @@
+"""Which blocks lie in a store's folder, and where.
+
+    <root>/blk/<namespace, 12 digits>/<key, 2 digits>/<key>.<kind>.st
+
+Reads and changes nothing, so that it may be used beside the process that owns the store.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from semantic.adapters.outbound.storage.block_format import (
+    PREFIX_BYTES,
+    BlockLayout,
+    decode_head,
+    header_length,
+)
+from semantic.adapters.outbound.storage.regular_file import RegularFile
+from semantic.domain.block import BlockHeader, BlockKind
+from semantic.domain.errors import CacheCorruptionError, IncompatibleCacheError
+from semantic.domain.ids import BlockKey, Namespace
+from semantic.ports.telemetry import Telemetry
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class BlockListing:
+    """The port `BlockCatalogue` over a folder, which need not exist."""
+
+    def __init__(self, root: Path, telemetry: Telemetry) -> None:
+        self.folder = root / "blk"
+        self._telemetry = telemetry
+
+    def headers(self, namespace: Namespace) -> Iterator[BlockHeader]:
+        """What the store holds of a namespace, in no useful order: children may precede parents.
+
+        Only headers are read and verified, so a damaged payload is found by `get`. What cannot
+        be read or is not of this namespace is left out, left in place and reported.
+        """
+        for path in self._files(namespace):
+            try:
+                with RegularFile(path) as file:
+                    layout = read_layout(file)
+                refuse_stranger(layout.header, path, namespace)
+            except FileNotFoundError:
+                continue
+            except (OSError, CacheCorruptionError, IncompatibleCacheError) as error:
+                self._telemetry.warning("block_skipped", file=path.name, reason=str(error))
+                continue
+            yield layout.header
+
+    def nbytes(self, header: BlockHeader) -> int:
+        """Bytes that a block takes; 0 if it is not there any more."""
+        with suppress(OSError):
+            return self.path(header.namespace, header.key, header.kind).stat().st_size
+        return 0
+
+    def path(self, namespace: Namespace, key: BlockKey, kind: BlockKind) -> Path:
+        """Where a block is, or would be.
+
+        Raises:
+            ValueError: if key or namespace is no SHA-256 in hex.
+        """
+        if not _SHA256.fullmatch(key):
+            raise ValueError(f"{key!r} is no block key")
+        return self._namespace_folder(namespace) / key[:2] / _file_name(key, kind)
+
+    def _namespace_folder(self, namespace: Namespace) -> Path:
+        if not _SHA256.fullmatch(namespace):
+            raise ValueError(f"{namespace!r} is no namespace")
+        return self.folder / namespace[:12]
+
+    def _files(self, namespace: Namespace) -> Iterator[Path]:
+        folder = self._namespace_folder(namespace)
+        for place in self._listed(folder):
+            yield from (path for path in self._listed(place) if path.suffix == ".st")
+
+    def _listed(self, folder: Path) -> list[Path]:
+        try:
+            return sorted(folder.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            self._telemetry.warning("block_folder_skipped", file=folder.name, reason=str(error))
+            return []
+
+
+def read_layout(file: RegularFile) -> BlockLayout:
+    """What an open block file says of itself.
+
+    Raises:
+        CacheCorruptionError: if it is no block, or has another length than was written.
+        IncompatibleCacheError: if it is of another format.
+    """
+    length = header_length(file.read(PREFIX_BYTES, 0))
+    layout = decode_head(file.read(PREFIX_BYTES + length, 0))
+    if layout.size != file.size:
+        raise CacheCorruptionError(f"the file has {file.size} bytes, {layout.size} were written")
+    return layout
+
+
+def refuse_stranger(header: BlockHeader, path: Path, namespace: Namespace) -> None:
+    """Raise IncompatibleCacheError unless `header` is what `path` says."""
+    if header.namespace != namespace:
+        raise IncompatibleCacheError(f"the block belongs to namespace {header.namespace}")
+    if path.name != _file_name(header.key, header.kind):
+        raise IncompatibleCacheError(f"this is the {header.kind.value} block {header.key}")
+
+
+def _file_name(key: BlockKey, kind: BlockKind) -> str:
+    return f"{key}.{kind.value}.st"

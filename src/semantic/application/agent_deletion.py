@@ -1,0 +1,43 @@
+"""Forgetting an agent in a store that no engine uses.
+
+Blocks go before the record that leads to them: a deletion that was cut short can be repeated.
+"""
+
+from semantic.application.agent_inspection import lineages, memories
+from semantic.domain.agent import AgentId, AgentRecord
+from semantic.domain.block_hash import root_key
+from semantic.domain.cache_spec import BLOCK_SIZE
+from semantic.domain.ids import Namespace
+from semantic.domain.lineage import private_blocks
+from semantic.domain.prefix_index import PrefixIndex
+from semantic.ports.administration import Deletion
+from semantic.ports.agent_store import AgentStore
+from semantic.ports.block_store import BlockStore
+
+
+def delete_agent(name: str, records: AgentStore, blocks: BlockStore) -> Deletion:
+    """Forget an agent, and every block that no other agent needs.
+
+    Raises:
+        InvalidRequestError: if no agent can have that name.
+        AgentNotFoundError: if nothing is remembered under it.
+        CachePersistenceError: if something could not be removed; the record stands then.
+    """
+    found = memories(name, records)
+    removed = sum(delete_memory(record, records, blocks) for record in found)
+    return Deletion(name=found[0].name, memories=len(found), blocks=removed)
+
+
+def delete_memory(record: AgentRecord, records: AgentStore, blocks: BlockStore) -> int:
+    """Forget what one model remembers of an agent; the number of blocks that went."""
+    namespace = Namespace(record.namespace)
+    index = PrefixIndex(root_key(namespace), BLOCK_SIZE)
+    for header in blocks.headers(namespace):
+        index.add(header)
+    own, others = lineages(record, records)
+    tops = private_blocks(index, own, others)
+    doomed = [key for top in tops for key in index.remove(top)]
+    for key in doomed:
+        blocks.delete(namespace, key)
+    records.delete(AgentId.parse(record.name, field="name").within(namespace))
+    return len(doomed)

@@ -1,0 +1,62 @@
+"""The way in for operators: what is remembered, and how to have it forgotten."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSummary:
+    """What one model remembers of an agent. `namespace` is the model's, in full."""
+
+    name: str
+    namespace: str
+    branches: tuple[int, ...]
+    """Tokens of each branch, from the oldest to the newest used."""
+    tokens: int
+    """Tokens of all branches, a shared beginning counted once."""
+    last_used: float
+    """Seconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentFootprint:
+    """The same, and the bytes on disk: of all its blocks, and of those that it alone needs."""
+
+    summary: AgentSummary
+    blocks: int
+    nbytes: int
+    nbytes_alone: int
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """What was forgotten: an agent's memories, one a model, and the blocks that went with them."""
+
+    name: str
+    memories: int
+    blocks: int
+
+
+class Administration(Protocol):
+    """What operators ask of a running server. An agent's name is free text."""
+
+    async def agents(self) -> tuple[AgentSummary, ...]:
+        """All memories, ordered by name; an agent has one for each model that it talked to."""
+
+    async def agent(self, name: str) -> tuple[AgentFootprint, ...]:
+        """One agent's memories.
+
+        Raises:
+            InvalidRequestError: if no agent can have that name.
+            AgentNotFoundError: if nothing is remembered under it.
+        """
+
+    async def delete_agent(self, name: str) -> Deletion:
+        """Forget an agent, and every block that no other agent needs: on disk and in memory.
+
+        Raises:
+            InvalidRequestError: if no agent can have that name.
+            AgentNotFoundError: if nothing is remembered under it.
+            AgentBusyError: if it is being answered; nothing has been forgotten then.
+            CachePersistenceError: if not all could be removed; what is left is still found.
+        """

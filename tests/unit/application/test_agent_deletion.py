@@ -1,0 +1,94 @@
+from pathlib import Path
+
+import pytest
+from tests.fakes.blocks import NAMESPACE, OTHER_NAMESPACE
+from tests.fakes.memory_agent_store import MemoryAgentStore
+from tests.fakes.memory_block_store import MemoryBlockStore
+from tests.fakes.recording_telemetry import RecordingTelemetry
+from tests.fakes.remembered import remember, store_blocks, tokens
+
+from semantic.adapters.outbound.storage.agent_files import AgentFiles
+from semantic.adapters.outbound.storage.block_files import BlockFiles
+from semantic.application.agent_deletion import delete_agent
+from semantic.domain.errors import AgentNotFoundError, CachePersistenceError
+from semantic.domain.ids import BlockKey
+from semantic.ports.agent_store import AgentStore
+from semantic.ports.block_store import BlockStore
+
+Stores = tuple[AgentStore, BlockStore]
+
+
+@pytest.fixture(params=["disk", "memory"])
+def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Stores:
+    if request.param == "memory":
+        return MemoryAgentStore(), MemoryBlockStore()
+    telemetry = RecordingTelemetry()
+    return AgentFiles(tmp_path, telemetry), BlockFiles(tmp_path, telemetry)
+
+
+def held(blocks: BlockStore) -> set[BlockKey]:
+    return {header.key for header in blocks.headers(NAMESPACE)}
+
+
+def test_an_agent_goes_with_all_that_only_it_needs(stores: Stores) -> None:
+    records, blocks = stores
+    remember(records, blocks, "al", tokens(600), tokens(300, of=2))
+    deleted = delete_agent("al", records, blocks)
+    assert (deleted.name, deleted.memories, deleted.blocks) == ("al", 1, 5)
+    assert list(records.list()) == []
+    assert held(blocks) == set()
+
+
+def test_what_another_agent_needs_stays(stores: Stores) -> None:
+    records, blocks = stores
+    shared = tokens(512)
+    remember(records, blocks, "al", (*shared, *tokens(300, of=2)))
+    bos = remember(records, blocks, "bo", (*shared, *tokens(7, of=3)))
+    assert delete_agent("al", records, blocks).blocks == 2
+    assert held(blocks) == bos
+    assert [record.name for record in records.list()] == ["bo"]
+
+
+def test_blocks_behind_those_that_go_do_not_stay_behind(stores: Stores) -> None:
+    records, blocks = stores
+    remember(records, blocks, "al", tokens(512))
+    store_blocks(blocks, tokens(1000))  # a branch that has been dropped since
+    delete_agent("al", records, blocks)
+    assert held(blocks) == set()
+
+
+def test_a_strangers_blocks_stay(stores: Stores) -> None:
+    records, blocks = stores
+    remember(records, blocks, "al", tokens(10))
+    strangers = set(store_blocks(blocks, tokens(300, of=2)))
+    delete_agent("al", records, blocks)
+    assert held(blocks) == strangers
+
+
+def test_an_agent_is_forgotten_by_every_model(stores: Stores) -> None:
+    records, blocks = stores
+    remember(records, blocks, "al", tokens(10))
+    remember(records, blocks, "al", tokens(10), namespace=OTHER_NAMESPACE)
+    remember(records, blocks, "bo", tokens(10), namespace=OTHER_NAMESPACE)
+    assert delete_agent("al", records, blocks).memories == 2
+    assert held(blocks) == set()
+    assert len(list(blocks.headers(OTHER_NAMESPACE))) == 1
+
+
+def test_an_unknown_agent_is_an_error_and_nothing_goes(stores: Stores) -> None:
+    records, blocks = stores
+    bos = remember(records, blocks, "bo", tokens(10))
+    with pytest.raises(AgentNotFoundError):
+        delete_agent("al", records, blocks)
+    assert held(blocks) == bos
+
+
+def test_a_deletion_that_failed_can_be_repeated() -> None:
+    records, blocks = MemoryAgentStore(), MemoryBlockStore()
+    remember(records, blocks, "al", tokens(300))
+    blocks.failing = True
+    with pytest.raises(CachePersistenceError):
+        delete_agent("al", records, blocks)
+    assert [record.name for record in records.list()] == ["al"]
+    blocks.failing = False
+    assert delete_agent("al", records, blocks).blocks == 2
