@@ -75,7 +75,8 @@ class MlxModelLoader:
             spec=spec,
             namespace=identity.namespace,
             max_context=_max_context(config),
-            max_batch=max_batch(str(config.get("model_type")), self._batch_limit),
+            # What is proven of a type is proven of its full-attention models.
+            max_batch=max_batch(str(config.get("model_type")), self._batch_limit) if spec else 1,
         )
 
 
