@@ -6,6 +6,7 @@ from tests.fakes.recorded_telemetry import RecordedTelemetry
 from semantic.adapters.inbound.errors import BodyTooLargeError, report
 from semantic.domain import errors
 from semantic.domain.errors import (
+    AgentBusyError,
     AgentNotFoundError,
     CacheCorruptionError,
     CachePersistenceError,
@@ -26,6 +27,7 @@ STATUS: dict[SemanticError, int] = {
     ContextLengthError("x", field="messages"): 400,
     BodyTooLargeError("x", field=None): 413,
     AgentNotFoundError("x"): 404,
+    AgentBusyError("x"): 409,
     ModelNotFoundError("x", tried=()): 404,
     PoolExhaustedError("x"): 429,
     ModelLoadError("x"): 500,
