@@ -1,0 +1,45 @@
+"""A scripted executor whose other calls fail as well."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from tests.fakes.scripted_executor import ScriptedBlock, ScriptedExecutor
+
+from semantic.domain.ids import SequenceId, TokenId
+from semantic.domain.sampling import SamplingParams
+from semantic.ports.model_executor import AttachedBlock
+
+
+@dataclass
+class FaultyExecutor(ScriptedExecutor):
+    """`failing` says for each call by its name how many times more it raises."""
+
+    failing: dict[str, int] = field(default_factory=dict)
+
+    def attach(
+        self,
+        sequence: SequenceId,
+        tokens: Sequence[TokenId],
+        blocks: Sequence[AttachedBlock],
+        sampling: SamplingParams,
+    ) -> None:
+        self._fail("attach")
+        super().attach(sequence, tokens, blocks, sampling)
+
+    def seal(self, sequence: SequenceId, start: int, end: int) -> ScriptedBlock:
+        self._fail("seal")
+        return super().seal(sequence, start, end)
+
+    def release(self, sequence: SequenceId) -> None:
+        self._fail("release")
+        super().release(sequence)
+
+    def reset(self) -> None:
+        self._fail("reset")
+        super().reset()
+
+    def _fail(self, name: str) -> None:
+        left = self.failing.get(name, 0)
+        if left:
+            self.failing[name] = left - 1
+            raise RuntimeError(f"{name} fails: the test says so")

@@ -1,0 +1,65 @@
+"""A tokenizer without a model: a letter a token, with the exceptions that make text hard."""
+
+import codecs
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from semantic.domain.chat import ChatMessage, Role
+from semantic.domain.errors import InvalidRequestError
+from semantic.domain.ids import TokenId
+
+START, END, PAIR = 96, 97, 100
+"""`<|im_start|>`, `<|im_end|>`, and a token of two letters, so that text ends inside a token."""
+
+_PIECES = [*(bytes([code]) for code in range(32, 127)), b"\n", b"<|im_start|>", b"<|im_end|>"]
+# Both halves of the one character that takes two tokens.
+_PIECES += [b"\xc3", b"\xa9", b"ab"]
+_IDS = {piece: index for index, piece in enumerate(_PIECES)}
+_SPLIT = re.compile(rb"<\|im_start\|>|<\|im_end\|>|ab|.", re.DOTALL)
+
+LETTERS = 95
+"""Ids below it are printable characters of their own, one to one."""
+
+
+@dataclass
+class LetterTokenizer:
+    """Implements the port `Tokenizer`, for ASCII and the letter é.
+
+    `encoded` are the texts that `encode` was asked for, `failing` makes `decode` raise.
+    """
+
+    stop_tokens: frozenset[TokenId] = frozenset({END})
+    encoded: list[str] = field(default_factory=list)
+    failing: bool = False
+
+    def render(self, messages: Sequence[ChatMessage]) -> str:
+        if any(message.role is Role.TOOL for message in messages):
+            raise InvalidRequestError("the template knows no tools", field="messages")
+        turns = [f"<|im_start|>{m.role.value}\n{m.content}<|im_end|>\n" for m in messages]
+        return "".join(turns) + "<|im_start|>assistant\n"
+
+    def encode(self, text: str) -> tuple[TokenId, ...]:
+        self.encoded.append(text)
+        return tuple(_IDS[piece] for piece in _SPLIT.findall(text.encode()))
+
+    def decode(self, tokens: Sequence[TokenId]) -> str:
+        if self.failing:
+            raise RuntimeError("no text can be made of ids: the test says so")
+        return b"".join(_PIECES[token] for token in tokens).decode(errors="replace")
+
+    def decoder(self) -> "LetterDecoder":
+        return LetterDecoder()
+
+
+class LetterDecoder:
+    """Implements the port `TokenDecoder`."""
+
+    def __init__(self) -> None:
+        self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def add(self, token: TokenId) -> str:
+        return "" if token in (START, END) else self._utf8.decode(_PIECES[token])
+
+    def finish(self) -> str:
+        return self._utf8.decode(b"", final=True)

@@ -1,0 +1,167 @@
+"""An engine with memory stores, wired as the server wires it, and requests to give it."""
+
+import queue
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from tests.fakes.fixed_clock import FixedClock
+from tests.fakes.letter_tokenizer import LetterDecoder
+from tests.fakes.observed_stores import PATIENCE_S, ObservedAgents, ObservedBlocks
+from tests.fakes.recorded_telemetry import RecordedTelemetry
+from tests.fakes.scripted_executor import Chooser, ScriptedExecutor, hashed_choice
+
+from semantic.application.block_reader import BlockReader
+from semantic.application.engine_job import Job, JobEnded, JobEvent, JobFailed, JobStarted
+from semantic.application.engine_loop import EngineLoop
+from semantic.application.engine_work import EngineParts
+from semantic.application.kv_cache import KvCache
+from semantic.application.scheduler import Scheduler, SchedulerLimits
+from semantic.application.text_stream import TextStream
+from semantic.application.write_behind import WriteBehind
+from semantic.domain.chat import FinishReason
+from semantic.domain.ids import SequenceId, TokenId
+from semantic.domain.sampling import SamplingParams
+from semantic.domain.sequence import Sequence
+
+GREEDY = SamplingParams(temperature=0)
+
+
+class Listener:
+    """Takes a job's events on any thread."""
+
+    def __init__(self) -> None:
+        self.events: list[JobEvent] = []
+        self._arrivals: queue.SimpleQueue[JobEvent] = queue.SimpleQueue()
+
+    def __call__(self, event: JobEvent) -> None:
+        self.events.append(event)
+        self._arrivals.put(event)
+
+    def wait(self, *kinds: type[JobEvent]) -> JobEvent:
+        """The next event of one of these kinds."""
+        while True:
+            event = self._arrivals.get(timeout=PATIENCE_S)
+            if isinstance(event, kinds):
+                return event
+
+    def last(self) -> JobEnded | JobFailed:
+        """The end of the job, once it has come."""
+        event = self.wait(JobEnded, JobFailed)
+        assert isinstance(event, JobEnded | JobFailed)
+        return event
+
+    @property
+    def ends(self) -> list[JobEnded | JobFailed]:
+        return [event for event in self.events if isinstance(event, JobEnded | JobFailed)]
+
+    def check(self) -> None:
+        """`JobStarted` first unless it failed, one end, and nothing after it."""
+        assert len(self.ends) == 1, self.events
+        assert self.events[-1] is self.ends[0]
+        started = [event for event in self.events if isinstance(event, JobStarted)]
+        assert len(started) <= 1
+        if started or isinstance(self.ends[0], JobEnded):
+            assert self.events[0] is started[0]
+
+    def answer(self) -> tuple[TokenId, ...]:
+        """What was generated, once the job has ended as it should."""
+        end = self.last()
+        assert isinstance(end, JobEnded), end
+        assert end.reason is not FinishReason.CANCELLED
+        self.check()
+        return end.generated
+
+    @property
+    def cached(self) -> int:
+        (end,) = self.ends
+        assert isinstance(end, JobEnded)
+        return end.cached_tokens
+
+
+def make_job(
+    number: int,
+    prompt: tuple[TokenId, ...],
+    max_tokens: int = 8,
+    stops: tuple[str, ...] = (),
+    stop_tokens: frozenset[TokenId] = frozenset(),
+) -> tuple[Job, Listener]:
+    listener = Listener()
+    job = Job(
+        sequence=Sequence(SequenceId(number), prompt, GREEDY, max_tokens),
+        text=TextStream(LetterDecoder(), stops),
+        stop_tokens=stop_tokens,
+        emit=listener,
+    )
+    return job, listener
+
+
+def right_answer(
+    prompt: tuple[TokenId, ...], length: int, choose: Chooser = hashed_choice
+) -> tuple[TokenId, ...]:
+    """What follows `prompt` if no KV is ever wrong."""
+    tokens = prompt
+    for _ in range(length):
+        tokens += (choose(tokens),)
+    return tokens[len(prompt) :]
+
+
+@dataclass
+class SmallEngine:
+    """Give a new one the stores of another, and the server has been restarted."""
+
+    executor: ScriptedExecutor = field(default_factory=ScriptedExecutor)
+    blocks: ObservedBlocks = field(default_factory=ObservedBlocks)
+    agents: ObservedAgents = field(default_factory=ObservedAgents)
+    telemetry: RecordedTelemetry = field(default_factory=RecordedTelemetry)
+    clock: FixedClock = field(default_factory=FixedClock)
+    hot_bytes: int = 1 << 20
+    queue_bytes: int = 1 << 20
+    read_timeout_s: float = 60.0
+    limits: SchedulerLimits = field(default_factory=lambda: SchedulerLimits(4, 512, 256))
+    max_jobs: int = 64
+
+    def __post_init__(self) -> None:
+        self.writes = WriteBehind(self.blocks, self.agents, self.queue_bytes, self.telemetry)
+        self.cache = KvCache(self.executor, self.writes, self.hot_bytes, self.telemetry)
+        self.loop = EngineLoop(self.max_jobs, self.telemetry)
+
+    def parts(self) -> EngineParts:
+        self.cache.discover(self.blocks)
+        return EngineParts(
+            executor=self.executor,
+            cache=self.cache,
+            scheduler=Scheduler(self.limits),
+            reader=BlockReader(self.blocks, self.writes, 2, self.telemetry),
+            clock=self.clock,
+            telemetry=self.telemetry,
+            read_timeout_s=self.read_timeout_s,
+        )
+
+    @contextmanager
+    def running(self) -> Iterator[EngineLoop]:
+        """Started, and at the end stopped with everything written."""
+        self.loop.start(self.parts)
+        try:
+            yield self.loop
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        assert self.loop.stop(PATIENCE_S)
+        assert self.writes.close(PATIENCE_S)
+        assert not self.executor.sequences
+
+    def restarted(self) -> "SmallEngine":
+        """A new process over the same stores."""
+        return SmallEngine(
+            executor=ScriptedExecutor(self.executor.granularity, self.executor.choose),
+            blocks=self.blocks,
+            agents=self.agents,
+            hot_bytes=self.hot_bytes,
+            limits=self.limits,
+        )
+
+    def names(self, *levels: str) -> list[str]:
+        """What was reported, at these levels or all."""
+        return [name for level, name, _ in self.telemetry.events if not levels or level in levels]
