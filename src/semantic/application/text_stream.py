@@ -1,7 +1,8 @@
 """From an answer's tokens to the text that may be shown, and where it ends.
 
 Text that could turn out to be the beginning of a stop string is held back until it is certain.
-Invariant: the pieces handed out, joined, are the answer's text up to the first stop string.
+Invariant: the pieces handed out, joined, are the answer's text up to the stop string that is
+complete first, the longest if several are at once, however the text is cut into tokens.
 """
 
 from semantic.domain.ids import TokenId
@@ -50,17 +51,20 @@ class TextStream:
         """
         if not self._stopped:
             return len(self._lengths)
-        for count, length in enumerate(self._lengths, start=1):
+        for count, length in enumerate((0, *self._lengths)):
             if length == self._released:
                 return count
         return None
 
     def _release(self, text: str) -> str:
         self._pending += text
-        found = [at for stop in self._stops if (at := self._pending.find(stop)) >= 0]
+        found = [
+            (at + len(stop), at) for stop in self._stops if (at := self._pending.find(stop)) >= 0
+        ]
         if found:
             self._stopped = True
-            certain, self._pending = self._pending[: min(found)], ""
+            _, start = min(found)
+            certain, self._pending = self._pending[:start], ""
         else:
             held = self._could_begin_a_stop()
             cut = len(self._pending) - held

@@ -1,0 +1,180 @@
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from tests.fakes.letter_tokenizer import LetterTokenizer
+
+from semantic.application.text_stream import TextStream
+from semantic.domain.ids import TokenId
+
+TOKENIZER = LetterTokenizer()
+
+
+class Pieces:
+    """A decoder whose tokens are the numbers of these pieces; it may hold the last letter back."""
+
+    def __init__(self, pieces: Sequence[str], *, lags: bool = False) -> None:
+        self._pieces = pieces
+        self._lags = lags
+        self._held = ""
+
+    def add(self, token: TokenId) -> str:
+        text = self._held + self._pieces[token]
+        cut = len(text) - 1 if self._lags and text else len(text)
+        self._held = text[cut:]
+        return text[:cut]
+
+    def finish(self) -> str:
+        held, self._held = self._held, ""
+        return held
+
+
+def up_to_stop(text: str, stops: Sequence[str]) -> str:
+    """What may be shown, letter by letter: the stop string that is complete first ends it."""
+    for end in range(1, len(text) + 1):
+        starts = [end - len(stop) for stop in stops if text[:end].endswith(stop)]
+        if starts:
+            return text[: min(starts)]
+    return text
+
+
+def stream_of(pieces: Sequence[str], *stops: str) -> TextStream:
+    return TextStream(Pieces(pieces), stops)
+
+
+def play(stream: TextStream, num_tokens: int) -> list[str]:
+    """Add tokens until it stops; what came with each, and at the end."""
+    pieces = []
+    for token in range(num_tokens):
+        pieces.append(stream.add(token))
+        if stream.stopped:
+            break
+    return [*pieces, stream.finish()]
+
+
+def test_without_stop_strings_text_comes_at_once() -> None:
+    assert play(stream_of(["a", "", "bc"]), 3) == ["a", "", "bc", ""]
+
+
+def test_a_stop_string_split_over_tokens_ends_the_text() -> None:
+    stream = stream_of(["one", " E", "N", "D two"], " END")
+    assert play(stream, 4) == ["one", "", "", "", ""]
+    assert stream.stopped
+    assert stream.tokens_shown() == 1
+
+
+def test_what_turns_out_to_be_no_stop_string_is_shown() -> None:
+    assert play(stream_of(["a", "EN", "E", "x"], "END"), 4) == ["a", "", "EN", "Ex", ""]
+
+
+def test_held_back_text_is_released_at_the_end() -> None:
+    stream = stream_of(["a", "EN"], "END")
+    assert play(stream, 2) == ["a", "", "EN"]
+    assert not stream.stopped
+    assert stream.tokens_shown() == 2
+
+
+def test_the_shorter_of_two_stops_ends_the_text_where_one_begins_the_other() -> None:
+    assert play(stream_of(["x", "\n", "\n"], "\n\n", "\n"), 3) == ["x", "", ""]
+
+
+@pytest.mark.parametrize("pieces", [["abcX"], ["a", "b", "c", "X"], ["abc", "X"], ["ab", "cX"]])
+def test_the_stop_that_is_complete_first_wins_however_tokens_fall(pieces: list[str]) -> None:
+    stream = stream_of(pieces, "abcX", "bc")
+    assert "".join(play(stream, len(pieces))) == "a"
+
+
+def test_of_two_stops_complete_at_once_the_longer_wins() -> None:
+    assert "".join(play(stream_of(["xa", "bc"], "bc", "abc"), 2)) == "x"
+
+
+def test_a_stop_string_that_overlaps_itself_is_found() -> None:
+    assert "".join(play(stream_of(["xa", "a", "a", "b"], "aab"), 4)) == "xa"
+
+
+def test_text_after_the_stop_string_is_dropped_with_it() -> None:
+    stream = stream_of(["aSTOPb"], "STOP")
+    assert play(stream, 1) == ["a", ""]
+    assert stream.tokens_shown() is None
+
+
+def test_a_stop_at_the_very_beginning_shows_no_token() -> None:
+    stream = stream_of(["ST", "OP"], "STOP")
+    assert "".join(play(stream, 2)) == ""
+    assert stream.tokens_shown() == 0
+
+
+def test_tokens_without_text_before_a_stop_are_not_shown() -> None:
+    stream = stream_of(["", "STOP"], "STOP")
+    play(stream, 2)
+    assert stream.tokens_shown() == 0
+
+
+def test_half_a_character_is_not_shown_until_it_is_whole() -> None:
+    first, second = TOKENIZER.encode("é")
+    stream = TextStream(TOKENIZER.decoder(), ())
+    assert [stream.add(first), stream.add(second), stream.finish()] == ["", "é", ""]
+
+
+def test_half_a_character_is_shown_at_the_end() -> None:
+    stream = TextStream(TOKENIZER.decoder(), ())
+    assert stream.add(TOKENIZER.encode("é")[0]) == ""
+    assert stream.finish() == "\N{REPLACEMENT CHARACTER}"
+    assert stream.tokens_shown() == 1
+
+
+def test_a_stop_string_may_hold_a_character_of_several_tokens() -> None:
+    stream = TextStream(TOKENIZER.decoder(), ("éx",))
+    tokens = TOKENIZER.encode("aéx")
+    assert "".join([*map(stream.add, tokens), stream.finish()]) == "a"
+    assert stream.tokens_shown() == 1
+
+
+def test_a_stop_string_is_found_in_what_the_decoder_gives_last() -> None:
+    stream = TextStream(Pieces(["a", "b"], lags=True), ("b",))
+    assert play(stream, 2) == ["", "a", ""]
+    assert stream.stopped
+
+
+TEXT = st.text(alphabet="ab", max_size=4)
+STOPS = st.lists(st.text(alphabet="ab", min_size=1, max_size=4), max_size=3)
+
+
+@given(pieces=st.lists(TEXT, max_size=10), stops=STOPS, lags=st.booleans())
+@example(pieces=["bba"], stops=["bba", "b"], lags=False)
+def test_pieces_joined_are_the_text_up_to_the_first_stop_string(
+    pieces: list[str], stops: list[str], *, lags: bool
+) -> None:
+    stream = TextStream(Pieces(pieces, lags=lags), tuple(stops))
+    text = "".join(pieces)
+    shown = "".join(play(stream, len(pieces)))
+    assert shown == up_to_stop(text, stops)
+    assert stream.stopped == any(stop in text for stop in stops)
+
+
+@given(pieces=st.lists(TEXT, max_size=10), stops=STOPS)
+def test_only_what_could_begin_a_stop_string_is_held_back(
+    pieces: list[str], stops: list[str]
+) -> None:
+    stream = TextStream(Pieces(pieces), tuple(stops))
+    shown = text = ""
+    for token, piece in enumerate(pieces):
+        shown += stream.add(token)
+        text += piece
+        if stream.stopped:
+            return
+        held = text[len(shown) :]
+        assert text.startswith(shown)
+        assert not held or any(stop.startswith(held) for stop in stops)
+
+
+@given(pieces=st.lists(TEXT, max_size=10), stops=STOPS)
+def test_tokens_shown_make_up_exactly_the_text_shown(pieces: list[str], stops: list[str]) -> None:
+    stream = TextStream(Pieces(pieces), tuple(stops))
+    shown = "".join(play(stream, len(pieces)))
+    counts = [n for n in range(len(pieces) + 1) if "".join(pieces[:n]) == shown]
+    if stream.stopped:
+        assert stream.tokens_shown() == (counts[0] if counts else None)
+    else:
+        assert stream.tokens_shown() == len(pieces)
