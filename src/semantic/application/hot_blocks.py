@@ -39,6 +39,8 @@ class HotBlocks:
     def put(self, key: BlockKey, handle: BlockHandle) -> tuple[BlockKey, ...]:
         """Hold a block; return the keys that had to go, its own among them if it is too large."""
         self.discard(key)
+        if handle.nbytes > self._limit:
+            return (key,)  # it would drive out all the others first
         self._handles[key] = handle
         self._nbytes += handle.nbytes
         evicted = []
