@@ -2,18 +2,19 @@
 
 One thread writes in the order of submission: an agent's record is written after the blocks that
 its turn sealed. The queue is bounded in bytes; what finds no room is refused, never waited for.
-Until a block is written it can be read here, so that it is never in neither place.
+Until a block is written it can be read here, so that it is never in neither place. Invariant:
+whoever waits for a record hears of it, also when it is handed in too late.
 """
 
 import queue
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from semantic.domain.agent import AgentId, AgentRecord
 from semantic.domain.block import StoredBlock
 from semantic.domain.errors import SemanticError
-from semantic.domain.ids import BlockKey
+from semantic.domain.ids import BlockKey, Namespace
 from semantic.ports.agent_store import AgentStore
 from semantic.ports.block_store import BlockStore
 from semantic.ports.telemetry import Telemetry
@@ -32,10 +33,8 @@ class _Save:
     done: Callable[[bool], None]
 
 
-@dataclass(frozen=True, slots=True)
-class _Flush:
-    done: threading.Event = field(default_factory=threading.Event)
-    last: bool = False
+class _Last:
+    """Nothing comes after it."""
 
 
 class WriteBehind:
@@ -48,29 +47,38 @@ class WriteBehind:
         self._agents = agents
         self._limit = limit_bytes
         self._telemetry = telemetry
-        self._queue: queue.SimpleQueue[_Write | _Save | _Flush] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Write | _Save | _Last] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._pending: dict[BlockKey, StoredBlock] = {}
         self._nbytes = 0
+        self._closed = False
         self._thread = threading.Thread(target=self._run, name="write-behind", daemon=True)
         self._thread.start()
 
     def submit(self, block: StoredBlock, replaces: tuple[BlockKey, ...] = ()) -> bool:
-        """Write `block`, then delete the blocks it replaces. False if the queue has no room."""
+        """Write `block`, then delete the blocks it replaces. False if it will not be written.
+
+        That is so if the queue has no room, or is closed.
+        """
         with self._lock:
-            if self._nbytes + block.nbytes > self._limit:
+            if self._closed or self._nbytes + block.nbytes > self._limit:
                 return False
             self._nbytes += block.nbytes
             self._pending[block.header.key] = block
-        self._queue.put(_Write(block, replaces))
+            self._queue.put(_Write(block, replaces))
         return True
 
     def save(self, agent: AgentId, record: AgentRecord, done: Callable[[bool], None]) -> None:
         """Save a record after all blocks submitted so far; `done` hears if that worked.
 
-        `done` is called from the writing thread.
+        `done` is called from the writing thread; at once, and from this one, if it is closed.
         """
-        self._queue.put(_Save(agent, record, done))
+        with self._lock:
+            if not self._closed:
+                self._queue.put(_Save(agent, record, done))
+                return
+        self._telemetry.warning("agent_not_saved", agent=agent.key, error="the store is closed")
+        done(False)  # noqa: FBT003 - the callback's one argument
 
     def pending(self, key: BlockKey) -> StoredBlock | None:
         """A block that is not on disk yet."""
@@ -78,20 +86,21 @@ class WriteBehind:
             return self._pending.get(key)
 
     def close(self, timeout_s: float) -> bool:
-        """Write what is queued and end. False if that took longer than `timeout_s`."""
-        flush = _Flush(last=True)
-        self._queue.put(flush)
-        return flush.done.wait(timeout_s)
+        """Write what is queued and end. False if that took longer than `timeout_s`.
+
+        May be called again, to wait longer.
+        """
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._queue.put(_Last())
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
-        while True:
-            item = self._queue.get()
-            if isinstance(item, _Flush):
-                item.done.set()
-                if item.last:
-                    return
-            elif isinstance(item, _Save):
-                item.done(self._saved(item))
+        while not isinstance(item := self._queue.get(), _Last):
+            if isinstance(item, _Save):
+                self._save(item)
             else:
                 self._write(item)
 
@@ -99,8 +108,7 @@ class WriteBehind:
         header = write.block.header
         try:
             self._blocks.put(write.block)
-            for key in write.replaces:
-                self._blocks.delete(header.namespace, key)
+            self._delete(header.namespace, write.replaces)
         except SemanticError as error:
             # The block stays usable in memory; after a restart it is recomputed.
             self._telemetry.warning("block_not_written", key=header.key, error=str(error))
@@ -112,10 +120,21 @@ class WriteBehind:
                 if self._pending.get(header.key) is write.block:
                     del self._pending[header.key]
 
-    def _saved(self, save: _Save) -> bool:
+    def _delete(self, namespace: Namespace, keys: tuple[BlockKey, ...]) -> None:
+        for key in keys:
+            try:
+                self._blocks.delete(namespace, key)
+            except Exception as error:  # noqa: BLE001 - it only takes space
+                self._telemetry.warning("block_not_deleted", key=key, error=repr(error))
+
+    def _save(self, save: _Save) -> None:
+        saved = False
         try:
             self._agents.save(save.agent, save.record)
-        except Exception as error:  # noqa: BLE001 - as above; the caller hears that it failed
-            self._telemetry.warning("agent_not_saved", agent=save.agent.key, error=str(error))
-            return False
-        return True
+            saved = True
+        except Exception as error:  # noqa: BLE001 - the one who waits hears that it failed
+            self._telemetry.warning("agent_not_saved", agent=save.agent.key, error=repr(error))
+        try:
+            save.done(saved)
+        except Exception as error:  # noqa: BLE001 - a listener must not end the writer
+            self._telemetry.error("listener_failed", error=repr(error))

@@ -1,0 +1,236 @@
+import queue
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+from tests.fakes.blocks import NAMESPACE, make_block
+from tests.fakes.observed_stores import PATIENCE_S, Journal, ObservedAgents, ObservedBlocks
+from tests.fakes.recorded_telemetry import RecordedTelemetry
+
+from semantic.application.write_behind import WriteBehind
+from semantic.domain.agent import AgentId, AgentRecord
+
+AGENT = AgentId.parse("coder", field="agent")
+RECORD = AgentRecord("coder", NAMESPACE, branches=(), updated_at=1.0)
+FIRST, SECOND, THIRD = (make_block((number,), seed=number) for number in (1, 2, 3))
+SIZE = FIRST.nbytes
+
+
+class Bench:
+    """A writer over stores that keep one journal."""
+
+    def __init__(self, limit_bytes: int = 10 * SIZE) -> None:
+        self.journal = Journal()
+        self.blocks, self.agents = ObservedBlocks(self.journal), ObservedAgents(self.journal)
+        self.telemetry = RecordedTelemetry()
+        self.writes = WriteBehind(self.blocks, self.agents, limit_bytes, self.telemetry)
+
+    def hold_up(self) -> None:
+        """Shut the store, and have the writer stand before it with `THIRD` in its hands."""
+        self.blocks.writing.shut()
+        assert self.writes.submit(THIRD)
+        self.blocks.writing.wait_reached()
+
+    def finish(self) -> list[tuple[str, str]]:
+        """Have everything written; what was done, but for the block that held up the writer."""
+        self.blocks.writing.open()
+        assert self.writes.close(PATIENCE_S)
+        return [entry for entry in self.journal.entries if entry != ("put", THIRD.header.key)]
+
+    def save(self) -> "queue.SimpleQueue[bool]":
+        outcome: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self.writes.save(AGENT, RECORD, outcome.put)
+        return outcome
+
+    def save_and_wait(self) -> bool:
+        """Whether a record was saved; everything before it has been dealt with then."""
+        return self.save().get(timeout=PATIENCE_S)
+
+    def reported(self) -> list[tuple[str, str]]:
+        return [(level, event) for level, event, _ in self.telemetry.events]
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    made = Bench()
+    yield made
+    made.blocks.writing.open()
+    made.agents.writing.open()
+    assert made.writes.close(PATIENCE_S)
+
+
+def put(*blocks: object) -> list[tuple[str, str]]:
+    return [("put", block.header.key) for block in blocks if hasattr(block, "header")]
+
+
+class TestOrder:
+    def test_a_record_is_saved_after_the_blocks_before_it(self, bench: Bench) -> None:
+        bench.hold_up()
+        bench.writes.submit(FIRST)
+        bench.writes.submit(SECOND)
+        saved = bench.save()
+        assert bench.journal.entries == []
+        assert bench.finish() == [*put(FIRST, SECOND), ("save", AGENT.key)]
+        assert saved.get_nowait()
+
+    def test_what_is_replaced_is_deleted_after_the_block_is_written(self, bench: Bench) -> None:
+        bench.writes.submit(FIRST)
+        bench.writes.submit(SECOND, replaces=(FIRST.header.key,))
+        assert bench.finish() == [*put(FIRST, SECOND), ("delete", FIRST.header.key)]
+        assert not bench.blocks.exists(NAMESPACE, FIRST.header.key)
+
+
+class TestRoom:
+    def test_beyond_the_limit_blocks_are_refused(self) -> None:
+        bench = Bench(limit_bytes=2 * SIZE)
+        bench.hold_up()
+        assert bench.writes.submit(FIRST)
+        assert not bench.writes.submit(SECOND)
+        assert bench.writes.pending(SECOND.header.key) is None
+        assert bench.finish() == put(FIRST)
+
+    def test_what_is_written_makes_room(self) -> None:
+        bench = Bench(limit_bytes=SIZE)
+        for block in (FIRST, SECOND, THIRD):
+            assert bench.writes.submit(block)
+            assert bench.save_and_wait()
+        bench.finish()
+
+    def test_what_cannot_be_written_makes_room_too(self) -> None:
+        bench = Bench(limit_bytes=SIZE)
+        bench.journal.refused = {FIRST.header.key}
+        bench.journal.exploding = {SECOND.header.key}
+        for block in (FIRST, SECOND, THIRD):
+            assert bench.writes.submit(block)
+            assert bench.save_and_wait()
+        bench.finish()
+
+    def test_a_block_submitted_twice_counts_twice_and_is_given_back_twice(self) -> None:
+        bench = Bench(limit_bytes=3 * SIZE)
+        bench.hold_up()
+        assert bench.writes.submit(FIRST)
+        assert bench.writes.submit(make_block((1,), seed=1))
+        assert not bench.writes.submit(SECOND)
+        bench.blocks.writing.open()
+        assert bench.save_and_wait()
+        bench.hold_up()
+        assert bench.writes.submit(FIRST)
+        assert bench.writes.submit(SECOND)
+        bench.finish()
+
+
+class TestPending:
+    def test_a_block_is_served_until_it_is_written(self, bench: Bench) -> None:
+        bench.hold_up()
+        bench.writes.submit(FIRST)
+        assert bench.writes.pending(FIRST.header.key) is FIRST
+        assert bench.writes.pending(THIRD.header.key) is THIRD
+        bench.finish()
+        assert bench.writes.pending(FIRST.header.key) is None
+        assert bench.blocks.exists(NAMESPACE, FIRST.header.key)
+
+    def test_a_block_submitted_twice_is_served_until_both_are_written(self, bench: Bench) -> None:
+        bench.hold_up()
+        again = make_block((1,), seed=1)
+        bench.writes.submit(FIRST)
+        bench.writes.submit(again)
+        bench.blocks.writing.open()
+        bench.blocks.writing.wait_reached()
+        bench.blocks.writing.wait_reached()
+        bench.finish()
+        assert bench.writes.pending(FIRST.header.key) is None
+
+    def test_a_block_written_while_its_like_waits_is_still_served(self, bench: Bench) -> None:
+        again = make_block((3,), seed=3)
+        bench.hold_up()
+        bench.writes.submit(again)
+        assert bench.writes.pending(THIRD.header.key) is again
+
+
+class TestFailure:
+    @pytest.mark.parametrize(
+        ("fail", "level"),
+        [
+            (lambda journal, key: journal.refused.add(key), "warning"),
+            (lambda journal, key: journal.exploding.add(key), "error"),
+        ],
+    )
+    def test_a_block_that_cannot_be_written_replaces_nothing(
+        self, bench: Bench, fail: Callable[[Journal, str], None], level: str
+    ) -> None:
+        fail(bench.journal, SECOND.header.key)
+        bench.writes.submit(FIRST)
+        bench.writes.submit(SECOND, replaces=(FIRST.header.key,))
+        assert bench.save_and_wait()
+        assert bench.finish() == [*put(FIRST), ("save", AGENT.key)]
+        assert bench.reported() == [(level, "block_not_written")]
+        assert bench.writes.pending(SECOND.header.key) is None
+
+    def test_what_cannot_be_deleted_keeps_nothing_else_from_it(self, bench: Bench) -> None:
+        bench.journal.undeletable = {FIRST.header.key}
+        for block in (FIRST, SECOND):
+            bench.writes.submit(block)
+        bench.writes.submit(THIRD, replaces=(FIRST.header.key, SECOND.header.key))
+        bench.finish()
+        assert not bench.blocks.exists(NAMESPACE, SECOND.header.key)
+        assert bench.blocks.exists(NAMESPACE, THIRD.header.key)
+        assert bench.reported() == [("warning", "block_not_deleted")]
+
+    def test_who_waits_for_a_record_hears_that_it_failed(self, bench: Bench) -> None:
+        bench.agents.failing = True
+        assert bench.save_and_wait() is False
+        assert bench.reported() == [("warning", "agent_not_saved")]
+        bench.agents.failing = False
+        assert bench.save_and_wait() is True
+
+    def test_a_listener_that_raises_does_not_end_the_writer(self, bench: Bench) -> None:
+        def broken(saved: bool) -> None:  # noqa: FBT001 - the callback's signature
+            raise RuntimeError(f"the loop is closed, {saved}")
+
+        bench.writes.save(AGENT, RECORD, broken)
+        assert bench.save_and_wait()
+        assert bench.reported() == [("error", "listener_failed")]
+
+
+class TestClose:
+    def test_everything_queued_is_written_first(self, bench: Bench) -> None:
+        bench.hold_up()
+        bench.writes.submit(FIRST)
+        saved = bench.save()
+        assert bench.finish() == [*put(FIRST), ("save", AGENT.key)]
+        assert saved.get_nowait()
+
+    def test_it_tells_if_that_takes_too_long_and_may_be_asked_again(self, bench: Bench) -> None:
+        bench.hold_up()
+        assert not bench.writes.close(0.0)
+        bench.finish()
+        assert bench.writes.close(PATIENCE_S)
+
+    def test_blocks_are_refused_afterwards(self, bench: Bench) -> None:
+        assert bench.writes.close(PATIENCE_S)
+        assert not bench.writes.submit(FIRST)
+        assert bench.writes.pending(FIRST.header.key) is None
+
+    def test_who_saves_a_record_afterwards_hears_that_it_failed(self, bench: Bench) -> None:
+        assert bench.writes.close(PATIENCE_S)
+        assert bench.save().get_nowait() is False
+        assert bench.reported() == [("warning", "agent_not_saved")]
+
+    def test_nobody_who_saves_while_it_closes_waits_for_ever(self) -> None:
+        bench = Bench()
+        start = threading.Barrier(5)
+        outcomes: list[queue.SimpleQueue[bool]] = []
+
+        def save() -> None:
+            start.wait(PATIENCE_S)
+            outcomes.extend(bench.save() for _ in range(50))
+
+        threads = [threading.Thread(target=save) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        start.wait(PATIENCE_S)
+        assert bench.writes.close(PATIENCE_S)
+        for thread in threads:
+            thread.join()
+        heard = [outcome.get(timeout=PATIENCE_S) for outcome in outcomes]
+        assert heard.count(True) == bench.journal.entries.count(("save", AGENT.key))
