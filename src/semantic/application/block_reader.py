@@ -49,6 +49,8 @@ class BlockReader:
         try:
             if block is None:
                 block = self._store.get(namespace, key)
+            if block is None:
+                self._telemetry.warning("block_unusable", key=key, error="it is not in the store")
         except SemanticError as error:
             self._telemetry.warning("block_unusable", key=key, error=str(error))
         except Exception as error:  # noqa: BLE001 - whatever the disk does, the request goes on
