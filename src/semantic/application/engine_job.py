@@ -68,7 +68,10 @@ class Loading:
 
 @dataclass(slots=True)
 class Job:
-    """Mutable; owned by the engine's thread once submitted. `emit` may be called from there."""
+    """Mutable; owned by the engine's thread once submitted. `emit` may be called from there.
+
+    Once its capture has failed it is tried again only at the end, not with every token.
+    """
 
     sequence: Sequence
     text: TextStream
@@ -76,6 +79,7 @@ class Job:
     emit: Callable[[JobEvent], None]
     chain: Chain = field(default_factory=Chain)
     loading: Loading | None = None
+    capture_failed: bool = False
 
     def ended(self, reason: FinishReason) -> JobEnded:
         """The event that closes the job."""

@@ -2,13 +2,14 @@
 
     accept ──> match ──> load ──> attach ──> step, step, ... ──> seal ──> end
 
-Invariant: every accepted job gets exactly one `JobEnded` or `JobFailed`, whatever happens, and
-what it computed is captured first where that is possible.
+Invariant: every accepted job gets `JobStarted` first and exactly one `JobEnded` last, or else one
+`JobFailed`, whatever happens; what it computed is captured before that where it is possible.
 """
 
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from semantic.application.block_reader import BlockReader
 from semantic.application.engine_job import Job, JobFailed, JobStarted, JobText, Loading
@@ -86,6 +87,11 @@ class EngineWork:
         for sequence in list(self._jobs):
             self.cancel(sequence)
 
+    def fail_all(self, error: Exception) -> None:
+        """End all jobs with an error, and keep nothing: the engine's state is unknown."""
+        for job in list(self._jobs.values()):
+            self._fail(job, error)
+
     def arrived(self, sequence: SequenceId, key: BlockKey, block: StoredBlock | None) -> None:
         """A block that a job waits for has been read, or could not be."""
         job = self._jobs.get(sequence)
@@ -94,7 +100,7 @@ class EngineWork:
         job.loading.arrived[key] = block
         job.loading.missing.discard(key)
         if not job.loading.missing:
-            self._guarded(job, self._attach)
+            self._guarded(job, partial(self._attach, loading=job.loading))
 
     def turn(self) -> None:
         """Give up on late reads, admit what fits, perform one step."""
@@ -119,7 +125,7 @@ class EngineWork:
         deadline = self._parts.clock.monotonic() + self._parts.read_timeout_s
         job.loading = Loading(uses, held, set(cold), deadline)
         if not cold:
-            self._attach(job)
+            self._attach(job, job.loading)
             return
         self._parts.reader.read(
             self._parts.executor.capabilities.namespace,
@@ -127,13 +133,12 @@ class EngineWork:
             lambda key, block: self._deliver(sequence.id, key, block),
         )
 
-    def _attach(self, job: Job) -> None:
+    def _attach(self, job: Job, loading: Loading) -> None:
         """The blocks are there, or their time is up: attach those that are good, in order."""
-        loading, job.loading = job.loading, None
-        if loading is None:
-            return
+        job.loading = None
         sequence = job.sequence
         blocks = self._usable(sequence.prompt, loading)
+        self._parts.cache.used(loading.uses)
         position = sum(block.length for block in blocks)
         self._parts.executor.attach(
             sequence.id, sequence.prompt[:position], blocks, sequence.sampling
@@ -162,12 +167,13 @@ class EngineWork:
         for job in list(self._jobs.values()):
             if job.loading is not None and job.loading.deadline <= now:
                 self._parts.telemetry.warning("read_timed_out", sequence=job.sequence.id)
-                self._guarded(job, self._attach)
+                self._guarded(job, partial(self._attach, loading=job.loading))
 
     def _step(self, plan: StepPlan) -> None:
         result = self._parts.executor.run(plan)
         for sampled in result.sampled:
-            self._took(self._jobs[sampled.sequence], sampled.token)
+            job = self._jobs[sampled.sequence]
+            self._guarded(job, partial(self._took, token=sampled.token))
         if plan.prefill is not None:
             job = self._jobs[plan.prefill.sequence]
             job.sequence.prefilled(len(plan.prefill.tokens))
@@ -191,12 +197,17 @@ class EngineWork:
     def _capture(self, job: Job, *, tail: bool = False) -> None:
         """Keep what has been computed. If that fails the answer goes on without it."""
         cache = self._parts.cache
+        if job.capture_failed and not tail:
+            return
         try:
             (cache.capture_tail if tail else cache.capture)(job.sequence, job.chain)
         except Exception as error:  # noqa: BLE001 - memory is worth less than the answer
+            job.capture_failed = True
             self._parts.telemetry.error("capture_failed", error=repr(error))
 
     def _end(self, job: Job, reason: FinishReason) -> None:
+        if job.sequence.state in (SequenceState.WAITING, SequenceState.LOADING):
+            job.emit(JobStarted(0))
         rest = job.text.finish()
         if rest:
             job.emit(JobText(rest))
@@ -210,7 +221,10 @@ class EngineWork:
         self._forget(job)
         if not isinstance(error, SemanticError):
             error = EngineError(f"internal error: {error}")
-        job.emit(JobFailed(error))
+        try:
+            job.emit(JobFailed(error))
+        except Exception as broken:  # noqa: BLE001 - one listener must not cost the others theirs
+            self._parts.telemetry.error("listener_failed", error=repr(broken))
 
     def _forget(self, job: Job) -> None:
         sequence = job.sequence.id
@@ -219,8 +233,11 @@ class EngineWork:
         if job in self._waiting:
             self._waiting.remove(job)
         self._parts.scheduler.remove(sequence)
-        self._parts.executor.release(sequence)
         self._closed()
+        try:
+            self._parts.executor.release(sequence)
+        except Exception as error:  # noqa: BLE001 - the next step tells if the engine is harmed
+            self._parts.telemetry.error("release_failed", error=repr(error))
 
     def _guarded(self, job: Job, work: Callable[[Job], None]) -> None:
         """Do something for one job; if it fails, only that job does."""
@@ -236,8 +253,10 @@ class EngineWork:
         Jobs that only wait, or wait for blocks, are not in the engine: they go on.
         """
         self._parts.telemetry.error("step_failed", error=repr(error))
-        self._parts.executor.reset()
         in_engine = (SequenceState.PREFILL, SequenceState.DECODE)
-        for job in list(self._jobs.values()):
-            if job.sequence.state in in_engine:
-                self._fail(job, error)
+        try:
+            self._parts.executor.reset()
+        finally:
+            for job in list(self._jobs.values()):
+                if job.sequence.state in in_engine:
+                    self._fail(job, error)

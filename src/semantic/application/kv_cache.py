@@ -1,8 +1,8 @@
 """What KV exists, and where: in memory, on its way to disk, on disk.
 
 Decides which blocks begin a prompt, and captures new ones from running sequences. Invariants:
-at least one prompt token is left to compute; a block is written only if its parent was, so that
-a chain on disk has no hole. Owned by the engine's thread.
+at least one prompt token is left to compute; a block is kept only where its parent is, and handed
+to the disk only after it, so that a chain has no hole. Owned by the engine's thread.
 """
 
 from collections.abc import Sequence as Tokens
@@ -59,11 +59,13 @@ class KvCache:
 
     def match(self, prompt: Tokens[TokenId]) -> tuple[BlockUse, ...]:
         """The longest known beginning of `prompt` that leaves a token to compute."""
-        uses = self._index.match(prompt[:-1]) if self._keeps else ()
+        return self._index.match(prompt[:-1]) if self._keeps else ()
+
+    def used(self, uses: tuple[BlockUse, ...]) -> None:
+        """Count a chain's blocks as used now."""
         # Leaves first: when memory is short, the blocks that most chains share stay longest.
         for use in reversed(uses):
             self._hot.get(use.key)
-        return uses
 
     def hot(self, key: BlockKey) -> BlockHandle | None:
         """The block, if it is in memory."""
@@ -76,16 +78,11 @@ class KvCache:
 
         `expected` are the tokens it must begin with: reuse is decided by tokens alone.
         """
-        if block is None or block.header.tokens[: use.length] != tuple(expected):
+        handle = self._imported(use, expected, block) if block else None
+        if handle is None:
             self.forget(use.key)
-            return None
-        try:
-            handle = self._executor.import_parts(block.parts, len(block.header.tokens))
-        except IncompatibleCacheError as error:
-            self._telemetry.warning("block_unusable", key=use.key, error=str(error))
-            self.forget(use.key)
-            return None
-        self._hold(use.key, handle)
+        else:
+            self._hold(use.key, handle)
         return handle
 
     def forget(self, key: BlockKey) -> None:
@@ -108,29 +105,49 @@ class KvCache:
         if self._keeps and start < sequence.num_computed:
             self._seal(sequence, chain, start, sequence.num_computed, BlockKind.TAIL)
 
+    def _imported(
+        self, use: BlockUse, expected: Tokens[TokenId], block: StoredBlock
+    ) -> BlockHandle | None:
+        problem = "it holds other tokens"
+        if block.header.tokens[: use.length] == tuple(expected):
+            try:
+                return self._executor.import_parts(block.parts, len(block.header.tokens))
+            except IncompatibleCacheError as error:
+                problem = str(error)
+        self._telemetry.warning("block_unusable", key=use.key, error=problem)
+        return None
+
     def _seal(
         self, sequence: Sequence, chain: Chain, start: int, end: int, kind: BlockKind
     ) -> BlockKey:
         parent = chain.keys[-1] if chain.keys else self._root
         tokens = sequence.computed_tokens(start, end)
         key = block_key(parent, tokens)
-        if key in self._index:
+        if key in self._index or self._lost(parent):
             return key
         header = BlockHeader(key, parent, self._namespace, kind, start, tokens)
         handle = self._executor.seal(sequence.id, start, end)
         replaced = self._index.superseded(header)
-        self._write(StoredBlock(header, self._executor.export(handle)), replaced)
+        written = self._write(StoredBlock(header, self._executor.export(handle)), replaced)
         self._index.add(header)
         for old in replaced:
-            self.forget(old)
+            # A tail on disk outlives a block that is only in memory: it stays to be found.
+            if written or old in self._memory_only:
+                self.forget(old)
         self._hold(key, handle)
         return key
 
-    def _write(self, block: StoredBlock, replaces: tuple[BlockKey, ...]) -> None:
+    def _lost(self, parent: BlockKey) -> bool:
+        """Whether a block's parent has been forgotten: nothing behind it could be found."""
+        return parent != self._root and parent not in self._index
+
+    def _write(self, block: StoredBlock, replaces: tuple[BlockKey, ...]) -> bool:
         header = block.header
-        if header.parent in self._memory_only or not self._writes.submit(block, replaces):
-            self._memory_only.add(header.key)
-            self._telemetry.warning("block_kept_in_memory_only", key=header.key)
+        if header.parent not in self._memory_only and self._writes.submit(block, replaces):
+            return True
+        self._memory_only.add(header.key)
+        self._telemetry.warning("block_kept_in_memory_only", key=header.key)
+        return False
 
     def _hold(self, key: BlockKey, handle: BlockHandle) -> None:
         for evicted in self._hot.put(key, handle):

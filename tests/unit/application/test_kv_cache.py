@@ -1,0 +1,370 @@
+"""`Running` stands for a sequence in the engine; `Bench` for all that a cache works with."""
+
+import queue
+from collections.abc import Iterator
+
+import pytest
+from tests.fakes.observed_stores import PATIENCE_S, ObservedAgents, ObservedBlocks
+from tests.fakes.recorded_telemetry import RecordedTelemetry
+from tests.fakes.scripted_executor import NAMESPACE, SPEC, ScriptedExecutor
+from tests.fakes.small_engine import GREEDY
+
+from semantic.application.kv_cache import Chain, KvCache
+from semantic.application.write_behind import WriteBehind
+from semantic.domain.agent import AgentId, AgentRecord
+from semantic.domain.block import BlockHeader, BlockKind, Part, StoredBlock
+from semantic.domain.block_hash import block_key, root_key
+from semantic.domain.cache_spec import BLOCK_SIZE, Granularity
+from semantic.domain.ids import BlockKey, SequenceId, TokenId
+from semantic.domain.prefix_index import BlockUse
+from semantic.domain.sequence import Sequence
+from semantic.domain.step_plan import PrefillChunk, StepPlan
+
+Tokens = tuple[TokenId, ...]
+BLOCK_BYTES = SPEC.bytes_for(BLOCK_SIZE)
+
+
+def tokens_of(length: int, seed: int = 0) -> Tokens:
+    return tuple((seed * 37 + position * 7) % 95 for position in range(length))
+
+
+def keys_of(tokens: Tokens) -> list[BlockKey]:
+    """Keys of all blocks of `tokens`, the tail's last."""
+    keys: list[BlockKey] = []
+    parent = root_key(NAMESPACE)
+    for start in range(0, len(tokens), BLOCK_SIZE):
+        parent = block_key(parent, tokens[start : start + BLOCK_SIZE])
+        keys.append(parent)
+    return keys
+
+
+class Running:
+    """A prompt in the engine."""
+
+    def __init__(self, bench: "Bench", number: int, prompt: Tokens) -> None:
+        self.chain = Chain()
+        self.bench = bench
+        # The last token waits, so that everything else can be prefilled in pieces.
+        self.sequence = Sequence(SequenceId(number), (*prompt, 94), GREEDY, 4)
+        bench.executor.attach(self.sequence.id, (), (), GREEDY)
+        self.sequence.restored(0)
+
+    def prefill(self, length: int) -> None:
+        start = self.sequence.num_computed
+        chunk = self.sequence.prompt[start : start + length]
+        self.bench.executor.run(StepPlan((), PrefillChunk(self.sequence.id, chunk, last=False)))
+        self.sequence.prefilled(length)
+
+    def capture(self, *, tail: bool = False) -> None:
+        cache = self.bench.cache
+        (cache.capture_tail if tail else cache.capture)(self.sequence, self.chain)
+
+    def leave(self) -> None:
+        self.bench.executor.release(self.sequence.id)
+
+
+class Bench:
+    def __init__(
+        self,
+        hot_bytes: int = 1 << 20,
+        queue_bytes: int = 1 << 20,
+        granularity: Granularity = Granularity.BLOCK,
+        blocks: ObservedBlocks | None = None,
+    ) -> None:
+        self.executor = ScriptedExecutor(granularity)
+        self.blocks = blocks or ObservedBlocks()
+        self.telemetry = RecordedTelemetry()
+        self.writes = WriteBehind(self.blocks, ObservedAgents(), queue_bytes, self.telemetry)
+        self.cache = KvCache(self.executor, self.writes, hot_bytes, self.telemetry)
+        self._count = 0
+
+    def run(self, prompt: Tokens) -> Running:
+        """A sequence that has computed all of `prompt`."""
+        self._count += 1
+        running = Running(self, self._count, prompt)
+        if prompt:
+            running.prefill(len(prompt))
+        return running
+
+    def keep(self, prompt: Tokens) -> Running:
+        """A sequence that has come and gone, everything captured."""
+        running = self.run(prompt)
+        running.capture(tail=True)
+        running.leave()
+        return running
+
+    def catch_up(self) -> None:
+        """Have what is queued written."""
+        self.blocks.writing.open()
+        written: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        record = AgentRecord("a", NAMESPACE, branches=(), updated_at=0.0)
+        self.writes.save(AgentId.parse("a", field="agent"), record, written.put)
+        assert written.get(timeout=PATIENCE_S)
+
+    def flush(self) -> None:
+        self.blocks.writing.open()
+        assert self.writes.close(PATIENCE_S)
+
+    def stored(self) -> list[BlockHeader]:
+        self.flush()
+        return list(self.blocks.headers(NAMESPACE))
+
+    def matched(self, prompt: Tokens) -> int:
+        """How many tokens of a prompt are known."""
+        return sum(use.length for use in self.cache.match(prompt))
+
+    def warnings(self) -> list[str]:
+        return [event for level, event, _ in self.telemetry.events if level == "warning"]
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    made = Bench()
+    yield made
+    made.flush()
+
+
+class TestMatch:
+    @pytest.mark.parametrize("length", [1, 2, 255, 256, 257, 512, 600])
+    def test_at_least_one_token_is_left_to_compute(self, bench: Bench, length: int) -> None:
+        bench.keep(tokens_of(600))
+        assert bench.matched(tokens_of(length)) == length - 1
+
+    def test_a_longer_prompt_uses_all_that_is_known(self, bench: Bench) -> None:
+        bench.keep(tokens_of(600))
+        assert bench.matched((*tokens_of(600), 1, 2)) == 600
+        uses = bench.cache.match((*tokens_of(600), 1, 2))
+        assert [use.length for use in uses] == [256, 256, 88]
+
+    def test_another_beginning_finds_nothing(self, bench: Bench) -> None:
+        bench.keep(tokens_of(600))
+        assert bench.cache.match((94, *tokens_of(600))) == ()
+
+    def test_the_blocks_that_most_chains_share_stay_longest(self) -> None:
+        bench = Bench(hot_bytes=3 * BLOCK_BYTES)
+        bench.keep(tokens_of(512))
+        uses = bench.cache.match(tokens_of(513))
+        bench.cache.used(uses)
+        bench.keep(tokens_of(512, seed=1))
+        root, leaf = keys_of(tokens_of(512))
+        assert bench.cache.hot(root) is not None
+        assert bench.cache.hot(leaf) is None
+        bench.flush()
+
+
+class TestCapture:
+    def test_each_full_block_is_sealed_once_with_its_parent(self, bench: Bench) -> None:
+        running = bench.run(())
+        tokens = tokens_of(700)
+        running.sequence.prompt = (*tokens, 94)
+        for length in (100, 156, 300, 100, 44):
+            running.prefill(length)
+            running.capture()
+            running.capture()
+        assert running.chain.keys == keys_of(tokens)[:2]
+        headers = bench.stored()
+        assert [header.key for header in headers] == keys_of(tokens)[:2]
+        assert [header.parent for header in headers] == [root_key(NAMESPACE), headers[0].key]
+        assert [header.start for header in headers] == [0, 256]
+        assert headers[0].tokens + headers[1].tokens == tokens[:512]
+        assert {header.kind for header in headers} == {BlockKind.FULL}
+        assert len([entry for entry in bench.blocks.journal.entries if entry[0] == "put"]) == 2
+
+    def test_a_tail_holds_what_no_full_block_does(self, bench: Bench) -> None:
+        tokens = tokens_of(300)
+        bench.keep(tokens)
+        full, tail = bench.stored()
+        assert (full.kind, tail.kind) == (BlockKind.FULL, BlockKind.TAIL)
+        assert (tail.start, tail.tokens, tail.parent) == (256, tokens[256:], full.key)
+
+    def test_whole_blocks_leave_no_tail(self, bench: Bench) -> None:
+        bench.keep(tokens_of(512))
+        assert [header.kind for header in bench.stored()] == [BlockKind.FULL] * 2
+
+    def test_a_sequence_without_kv_leaves_nothing(self, bench: Bench) -> None:
+        bench.run(()).capture(tail=True)
+        assert bench.stored() == []
+
+    def test_a_shared_beginning_is_kept_once(self, bench: Bench) -> None:
+        shared = tokens_of(512)
+        first, second = bench.run((*shared, 1, 2)), bench.run((*shared, 3))
+        for running in (first, second):
+            running.capture(tail=True)
+        assert first.chain.keys == second.chain.keys
+        assert len(bench.stored()) == 4
+        assert len([entry for entry in bench.blocks.journal.entries if entry[0] == "put"]) == 4
+        assert bench.matched((*shared, 3, 3)) == 513
+
+    def test_a_longer_tail_takes_the_place_of_a_shorter_one(self, bench: Bench) -> None:
+        for length in (260, 270):
+            bench.keep(tokens_of(length))
+        short, long = keys_of(tokens_of(260))[1], keys_of(tokens_of(270))[1]
+        assert bench.cache.hot(short) is None
+        assert bench.cache.hot(long) is not None
+        assert [header.key for header in bench.stored()] == [keys_of(tokens_of(256))[0], long]
+
+    def test_a_full_block_takes_the_place_of_its_tails(self, bench: Bench) -> None:
+        other = (*tokens_of(20), 94)
+        for tokens in (tokens_of(20), other, tokens_of(40), tokens_of(256)):
+            bench.keep(tokens)
+        assert {header.key for header in bench.stored()} == {
+            *keys_of(tokens_of(256)),
+            *keys_of(other),
+        }
+
+    def test_a_tail_stays_until_its_replacement_is_written(self, bench: Bench) -> None:
+        bench.keep(tokens_of(20))
+        bench.blocks.journal.refused = set(keys_of(tokens_of(40)))
+        bench.keep(tokens_of(40))
+        assert [header.key for header in bench.stored()] == keys_of(tokens_of(20))
+        assert bench.matched(tokens_of(41)) == 40
+
+    def test_nothing_is_kept_of_a_model_whose_kv_cannot_be_cut(self) -> None:
+        bench = Bench(granularity=Granularity.NONE)
+        bench.keep(tokens_of(600))
+        assert bench.matched(tokens_of(600)) == 0
+        assert bench.stored() == []
+        assert bench.cache.discover(bench.blocks) == 0
+
+
+class TestMemoryOnly:
+    """What happens while the disk does not keep up."""
+
+    def full(self, hot_blocks: int) -> Bench:
+        return Bench(hot_bytes=hot_blocks * BLOCK_BYTES, queue_bytes=0)
+
+    def test_blocks_serve_from_memory(self) -> None:
+        bench = self.full(hot_blocks=10)
+        bench.keep(tokens_of(600))
+        assert bench.matched(tokens_of(601)) == 600
+        assert bench.warnings() == ["block_kept_in_memory_only"] * 3
+        assert bench.stored() == []
+
+    def test_children_of_a_block_that_is_not_written_are_not_either(self) -> None:
+        bench = Bench(queue_bytes=BLOCK_BYTES)
+        bench.blocks.writing.shut()
+        bench.keep(tokens_of(256, seed=1))
+        bench.blocks.writing.wait_reached()
+        running = bench.run(tokens_of(600))
+        running.capture()
+        bench.catch_up()  # there is room again
+        running.capture(tail=True)
+        assert [header.key for header in bench.stored()] == keys_of(tokens_of(256, seed=1))
+        assert bench.matched(tokens_of(601)) == 600
+
+    def test_what_leaves_memory_is_forgotten_with_what_follows_it(self) -> None:
+        bench = self.full(hot_blocks=2)
+        bench.keep(tokens_of(512))
+        assert bench.matched(tokens_of(513)) == 512
+        bench.keep(tokens_of(256, seed=1))
+        assert bench.matched(tokens_of(513)) == 0
+        assert bench.matched(tokens_of(257, seed=1)) == 256
+
+    def test_behind_a_forgotten_block_nothing_is_kept_or_written(self) -> None:
+        bench = Bench(hot_bytes=BLOCK_BYTES, queue_bytes=BLOCK_BYTES)
+        bench.blocks.writing.shut()
+        bench.keep(tokens_of(256, seed=1))
+        bench.blocks.writing.wait_reached()
+        running = bench.run(tokens_of(700))
+        running.capture()  # the second block drives the first, known in memory only, out
+        bench.catch_up()
+        running.capture(tail=True)
+        assert running.chain.keys == keys_of(tokens_of(700))[:2]
+        assert [header.key for header in bench.stored()] == keys_of(tokens_of(256, seed=1))
+        assert bench.matched(tokens_of(701)) == 0
+
+    def test_a_block_too_large_for_memory_is_forgotten(self) -> None:
+        bench = self.full(hot_blocks=0)
+        bench.keep(tokens_of(600))
+        assert bench.matched(tokens_of(601)) == 0
+
+    def test_a_tail_on_disk_outlives_its_replacement_in_memory(self) -> None:
+        before = Bench()
+        before.keep(tokens_of(20))
+        before.flush()
+        bench = Bench(hot_bytes=BLOCK_BYTES, queue_bytes=0, blocks=before.blocks)
+        bench.cache.discover(bench.blocks)
+        bench.keep(tokens_of(40))
+        assert bench.matched(tokens_of(41)) == 40
+        bench.keep(tokens_of(256, seed=1))
+        assert bench.matched(tokens_of(41)) == 20
+        assert [header.key for header in bench.stored()] == keys_of(tokens_of(20))
+
+    def test_a_tail_in_memory_goes_with_its_replacement(self) -> None:
+        bench = self.full(hot_blocks=4)
+        for length in (20, 40):
+            bench.keep(tokens_of(length))
+        assert bench.cache.hot(keys_of(tokens_of(20))[0]) is None
+        assert bench.matched(tokens_of(41)) == 40
+        bench.flush()
+
+
+class TestAdopt:
+    TOKENS = tokens_of(300)
+
+    def restarted(self) -> Bench:
+        before = Bench()
+        before.keep(self.TOKENS)
+        before.flush()
+        bench = Bench(blocks=before.blocks)
+        assert bench.cache.discover(bench.blocks) == 2
+        return bench
+
+    def read(self, bench: Bench, use: BlockUse) -> StoredBlock:
+        block = bench.blocks.get(NAMESPACE, use.key)
+        assert block is not None
+        return block
+
+    def test_after_a_restart_everything_is_found_and_can_be_taken_in(self) -> None:
+        bench = self.restarted()
+        uses = bench.cache.match((*self.TOKENS, 1))
+        assert [use.length for use in uses] == [256, 44]
+        assert bench.cache.hot(uses[0].key) is None
+        for use, start in zip(uses, (0, 256), strict=True):
+            expected = self.TOKENS[start : start + use.length]
+            handle = bench.cache.adopt(use, expected, self.read(bench, use))
+            assert handle is not None
+            assert bench.cache.hot(use.key) is handle
+        assert bench.warnings() == []
+
+    def test_nothing_of_another_model_is_found(self) -> None:
+        bench = self.restarted()
+        bench.executor.namespace = type(NAMESPACE)("0" * 64)
+        other = KvCache(bench.executor, bench.writes, 1 << 20, bench.telemetry)
+        assert other.discover(bench.blocks) == 0
+
+    @pytest.mark.parametrize("spoiled", ["absent", "tokens", "shape"])
+    def test_a_block_that_cannot_serve_is_forgotten_with_what_follows_it(
+        self, spoiled: str
+    ) -> None:
+        bench = self.restarted()
+        use = bench.cache.match((*self.TOKENS, 1))[0]
+        block: StoredBlock | None = self.read(bench, use)
+        expected = self.TOKENS[: use.length]
+        if spoiled == "absent":
+            block = None
+        elif spoiled == "tokens":
+            expected = (*expected[:-1], 94)
+        elif block:
+            parts = tuple(Part(p.name, "F16", p.shape, p.data) for p in block.parts)
+            block = StoredBlock(block.header, parts)
+        assert bench.cache.adopt(use, expected, block) is None
+        assert bench.matched((*self.TOKENS, 1)) == 0
+        # Of an absent one the reader has told already.
+        assert bench.warnings() == ([] if spoiled == "absent" else ["block_unusable"])
+
+    def test_a_forgotten_chain_is_kept_anew(self) -> None:
+        bench = self.restarted()
+        for use in bench.cache.match(self.TOKENS):
+            bench.cache.forget(use.key)
+            bench.cache.forget(use.key)
+        bench.keep(self.TOKENS)
+        assert bench.matched((*self.TOKENS, 1)) == 300
+
+    def test_a_block_may_be_used_in_part(self) -> None:
+        bench = self.restarted()
+        (use,) = bench.cache.match((*self.TOKENS[:100], 94, 94))
+        assert use.length == 100
+        handle = bench.cache.adopt(use, self.TOKENS[:100], self.read(bench, use))
+        assert handle is not None
+        assert handle.num_tokens == 256
