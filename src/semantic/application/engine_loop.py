@@ -8,6 +8,7 @@ import queue
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from semantic.application.engine_job import Job
 from semantic.application.engine_work import EngineParts, EngineWork
@@ -65,9 +66,9 @@ class EngineLoop:
         """Start the thread; return once `build` has run on it, since the engine belongs to it.
 
         Raises:
-            Exception: whatever `build` raised; the thread has ended then.
+            BaseException: whatever `build` raised; the thread has ended then.
         """
-        outcome: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+        outcome: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
         self._thread = threading.Thread(
             target=self._run, args=(build, outcome), name="engine", daemon=True
         )
@@ -106,24 +107,25 @@ class EngineLoop:
         return not self._thread.is_alive()
 
     def _run(
-        self, build: Callable[[], EngineParts], outcome: "queue.SimpleQueue[Exception | None]"
+        self, build: Callable[[], EngineParts], outcome: "queue.SimpleQueue[BaseException | None]"
     ) -> None:
         try:
             parts = build()
-        except Exception as error:  # noqa: BLE001 - carried to the caller of `start`
+        except BaseException as error:  # noqa: BLE001 - carried to the caller of `start`
             outcome.put(error)
             return
         work = EngineWork(parts, self._deliver, self._closed)
         self._alive = True
         outcome.put(None)
+        end_all = work.cancel_all
         try:
             while self._receive(work):
                 work.turn()
-        except Exception as error:  # noqa: BLE001 - a bug must not leave requests hanging
+        except BaseException as error:  # noqa: BLE001 - a bug must not leave requests hanging
             self._telemetry.error("engine_died", error=repr(error))
-        finally:
-            self._shut(work)
-            parts.reader.close()
+            end_all = partial(work.fail_all, EngineError(f"the engine has died: {error!r}"))
+        self._shut(work, end_all)
+        parts.reader.close()
 
     def _receive(self, work: EngineWork) -> bool:
         """Pass on what has come; wait if there is nothing else to do. False: time to stop."""
@@ -149,16 +151,17 @@ class EngineLoop:
                 return False
         return True
 
-    def _shut(self, work: EngineWork) -> None:
+    def _shut(self, work: EngineWork, end_all: Callable[[], None]) -> None:
         with self._lock:
             self._alive = False
+        end_all()
         # Nothing is accepted any more; what was accepted and not yet seen must end too.
         while True:
             try:
                 self._pass_on(work, self._inbox.get_nowait())
             except queue.Empty:
                 break
-        work.cancel_all()
+        end_all()
 
     def _deliver(self, sequence: SequenceId, key: BlockKey, block: StoredBlock | None) -> None:
         self._inbox.put(_Arrived(sequence, key, block))
