@@ -1,10 +1,12 @@
 """What agents remember: their records while they are in use, and keeping them up to date.
 
 Used from one event loop only, which makes locks needless. Invariant: while a request of an agent
-is open there is one record of that agent here, and every turn that ends continues that one.
+is open, or a record of it is still to be written, there is one record of that agent here, and
+every turn that ends continues that one.
 """
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 
 from semantic.application.write_behind import WriteBehind
@@ -16,11 +18,12 @@ from semantic.ports.clock import Clock
 
 @dataclass(slots=True)
 class OpenAgent:
-    """An agent with requests in flight. `users` counts them."""
+    """An agent with requests in flight. `users` counts them, and records being written."""
 
     agent: AgentId
     record: AgentRecord
     users: int = 0
+    reading: asyncio.Task[None] | None = None
 
 
 class Agents:
@@ -44,20 +47,26 @@ class Agents:
     async def open(self, agent: AgentId) -> OpenAgent:
         """The agent with its record, read from the store if need be. To be closed again."""
         agent = agent.within(self._namespace)
-        if agent.key not in self._open:
-            record = await asyncio.to_thread(self._store.load, agent)
+        opened = self._open.get(agent.key)
+        if opened is None:
             empty = AgentRecord(agent.name, self._namespace, branches=(), updated_at=0.0)
-            # Another request may have opened the agent while this one was reading.
-            self._open.setdefault(agent.key, OpenAgent(agent, record or empty))
-        opened = self._open[agent.key]
+            opened = self._open[agent.key] = OpenAgent(agent, empty)
+            opened.reading = asyncio.create_task(self._read(opened))
+        # Counted before the wait: what another request remembers meanwhile must be found here.
         opened.users += 1
+        try:
+            if opened.reading is not None:
+                await asyncio.shield(opened.reading)
+        except BaseException:
+            self.close(opened)
+            raise
         return opened
 
     def close(self, opened: OpenAgent) -> None:
         """A request of the agent is done; with the last one the record leaves memory."""
         opened.users -= 1
         if opened.users == 0:
-            self._open.pop(opened.agent.key, None)
+            del self._open[opened.agent.key]
 
     async def remember(self, opened: OpenAgent, recalled: Recall, new: tuple[Segment, ...]) -> bool:
         """Add a turn to the record and save it after the turn's blocks. Whether that worked."""
@@ -66,15 +75,24 @@ class Agents:
         )
         loop = asyncio.get_running_loop()
         outcome: asyncio.Future[bool] = loop.create_future()
+        # Until the record is written, the store's is older: who opens the agent must find this one.
+        opened.users += 1
 
         def resolve(saved: bool) -> None:  # noqa: FBT001 - the writer's callback
+            self.close(opened)
             if not outcome.done():
                 outcome.set_result(saved)
 
         def written(saved: bool) -> None:  # noqa: FBT001 - the same, from its thread
             # The loop may be gone when the server stops; then nobody waits to hear.
-            if not loop.is_closed():
+            with suppress(RuntimeError):
                 loop.call_soon_threadsafe(resolve, saved)
 
         self._writes.save(opened.agent, opened.record, written)
         return await outcome
+
+    async def _read(self, opened: OpenAgent) -> None:
+        record = await asyncio.to_thread(self._store.load, opened.agent)
+        if record is not None:
+            opened.record = record
+        opened.reading = None
