@@ -13,7 +13,7 @@ class AnswerStream(AsyncGenerator[GenerationEvent, None]):
 
     def __init__(self, cancel: Callable[[], None]) -> None:
         self._cancel = cancel
-        self._events: asyncio.Queue[GenerationEvent | SemanticError] = asyncio.Queue()
+        self._events: asyncio.Queue[GenerationEvent | SemanticError | None] = asyncio.Queue()
         self._over = False
 
     def put(self, event: GenerationEvent) -> None:
@@ -34,6 +34,8 @@ class AnswerStream(AsyncGenerator[GenerationEvent, None]):
         if self._over:
             raise StopAsyncIteration
         event = await self._events.get()
+        if event is None:
+            raise StopAsyncIteration
         if isinstance(event, SemanticError):
             self._over = True
             raise event
@@ -55,4 +57,5 @@ class AnswerStream(AsyncGenerator[GenerationEvent, None]):
         """Stop listening; an answer that is not over yet is cancelled."""
         if not self._over:
             self._over = True
+            self._events.put_nowait(None)  # for a reader that waits
             self._cancel()
