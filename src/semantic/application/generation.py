@@ -7,6 +7,7 @@ own, the engine works on another.
 import asyncio
 import itertools
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
 from semantic.application.agents import Agents, OpenAgent
@@ -188,15 +189,24 @@ class Generation:
 
     async def _remember(self, agent: OpenAgent, prompt: _Prompt, ended: JobEnded) -> None:
         """Keep the turn. That it could not be kept is reported, and costs no answer."""
-        new: tuple[Segment, ...] = (prompt.asked,)
-        if ended.remembered:
-            new += (Segment(self._tokenizer.decode(ended.remembered), ended.remembered),)
         try:
             await asyncio.wait_for(
-                self._agents.remember(agent, prompt.recalled, new), self._limits.commit_timeout_s
+                self._keep(agent, prompt, ended.remembered or ()), self._limits.commit_timeout_s
             )
         except TimeoutError:
             self._telemetry.warning("commit_timed_out", agent=agent.agent.key)
+        except Exception as error:  # noqa: BLE001 - as said: the answer has been given
+            self._telemetry.error("turn_not_remembered", error=repr(error))
+
+    async def _keep(self, agent: OpenAgent, prompt: _Prompt, answered: tuple[TokenId, ...]) -> None:
+        # A question asked again leaves nothing new before the answer, and no segment.
+        new: tuple[Segment, ...] = (prompt.asked,) if prompt.asked.text else ()
+        if answered:
+            loop = asyncio.get_running_loop()
+            text = await loop.run_in_executor(self._text_thread, self._tokenizer.decode, answered)
+            new += (Segment(text, answered),)
+        if new:
+            await self._agents.remember(agent, prompt.recalled, new)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,5 +223,5 @@ def _post(
     loop: asyncio.AbstractEventLoop, events: "asyncio.Queue[JobEvent]", event: JobEvent
 ) -> None:
     # The loop may be gone when the server stops; then nobody is left to hear.
-    if not loop.is_closed():
+    with suppress(RuntimeError):
         loop.call_soon_threadsafe(events.put_nowait, event)
