@@ -21,6 +21,9 @@ _ROWS, _INNER, _COLUMNS = 256, 576, 1536
 _REPETITIONS = 15
 _WORTH_A_THREAD = 0.95
 """More threads are taken only if they need less than this share of the time."""
+_SPARE = 1
+"""Cores left to MLX's other work, the server's threads and everybody else: OpenBLAS's threads wait
+for each other in a loop, and all of them slow down manyfold if one does not get its core."""
 _ROW_MAJOR, _NO_TRANSPOSE = 101, 111
 
 
@@ -34,11 +37,11 @@ def choose(library: ctypes.CDLL, version: str, memory: Path) -> int:
             count that is the same at every start.
     """
     cores = _usable_cores()
-    key = f"{_cpu_model()} / {cores} cores / {version}"
+    key = f"{_cpu_model()} / {cores - _SPARE} of {cores} cores / {version}"
     with cache_files.locked(memory.with_suffix(".lock")):
         known = _read(memory)
         if key not in known:
-            library.openblas_set_num_threads(cores)
+            library.openblas_set_num_threads(max(1, cores - _SPARE))
             most = library.openblas_get_num_threads()  # a build has its own limit
             known[key] = fastest(list(_candidates(most)), _stopwatch(library))
             cache_files.write_file(memory, json.dumps(known, indent=2).encode())
@@ -81,7 +84,10 @@ def _stopwatch(library: ctypes.CDLL) -> Callable[[int], float]:
 
     def multiply() -> None:
         library.cblas_sgemm(
-            *(_ROW_MAJOR, _NO_TRANSPOSE, _NO_TRANSPOSE, _ROWS, _COLUMNS, _INNER),
+            *(_SPARE = 1
+"""Cores left to MLX's other work, the server's threads and everybody else: OpenBLAS's threads wait
+for each other in a loop, and all of them slow down manyfold if one does not get its core."""
+_ROW_MAJOR, _NO_TRANSPOSE, _NO_TRANSPOSE, _ROWS, _COLUMNS, _INNER),
             *(scale[0], a, _INNER, b, _COLUMNS, scale[1], c, _COLUMNS),
         )
 
