@@ -84,10 +84,7 @@ def _stopwatch(library: ctypes.CDLL) -> Callable[[int], float]:
 
     def multiply() -> None:
         library.cblas_sgemm(
-            *(_SPARE = 1
-"""Cores left to MLX's other work, the server's threads and everybody else: OpenBLAS's threads wait
-for each other in a loop, and all of them slow down manyfold if one does not get its core."""
-_ROW_MAJOR, _NO_TRANSPOSE, _NO_TRANSPOSE, _ROWS, _COLUMNS, _INNER),
+            *(_ROW_MAJOR, _NO_TRANSPOSE, _NO_TRANSPOSE, _ROWS, _COLUMNS, _INNER),
             *(scale[0], a, _INNER, b, _COLUMNS, scale[1], c, _COLUMNS),
         )
 
