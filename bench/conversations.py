@@ -23,7 +23,8 @@ class Script:
     agent: str
     topics: tuple[str, ...]
     first: str
-    second: str
+    then: tuple[str, ...]
+    """Questions for later turns, one after each restart."""
 
     def page(self, tokens: int) -> str:
         """About `tokens` tokens of the language reference."""
@@ -36,19 +37,19 @@ SCRIPTS = (
         agent="alice",
         topics=("class", "import"),
         first="What is this text about? Answer in one sentence.",
-        second="Name one keyword of it.",
+        then=("Name one keyword of it.", "Where would I use it?", "Is it hard to learn?"),
     ),
     Script(
         agent="bob",
         topics=("try", "with", "exceptions"),
         first="Which statement does the text describe first?",
-        second="When is it useful?",
+        then=("When is it useful?", "What can go wrong?", "Say it in other words."),
     ),
     Script(
         agent="carol",
         topics=("formatstrings", "strings"),
         first="Summarise the text in one short sentence.",
-        second="Give one example.",
+        then=("Give one example.", "Give another one.", "Which is shorter?"),
     ),
 )
 
@@ -62,6 +63,7 @@ class Turn:
     total_s: float
     prompt_tokens: int
     cached_tokens: int
+    completion_tokens: int
 
 
 @dataclass(slots=True)
@@ -78,7 +80,7 @@ class Conversation:
         begin = time.perf_counter()
         first: float | None = None
         text = ""
-        prompt = cached = 0
+        prompt = cached = completion = 0
         with self.client.chat.completions.create(
             model=MODEL,
             messages=self.messages,
@@ -94,8 +96,9 @@ class Conversation:
                     text += chunk.choices[0].delta.content
                 if chunk.usage:
                     prompt = chunk.usage.prompt_tokens
+                    completion = chunk.usage.completion_tokens
                     details = chunk.usage.prompt_tokens_details
                     cached = (details.cached_tokens or 0) if details else 0
         total = time.perf_counter() - begin
         self.messages.append({"role": "assistant", "content": text})
-        return Turn(text, first or total, total, prompt, cached)
+        return Turn(text, first or total, total, prompt, cached, completion)

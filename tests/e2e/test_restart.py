@@ -23,7 +23,7 @@ def first_turn(server: ServerProcess) -> tuple[Conversation, Turn]:
 
 def second_turn(server: ServerProcess, conversation: Conversation) -> Turn:
     conversation.client = connect(server)
-    return conversation.ask(SCRIPTS[0].second, max_tokens=16)
+    return conversation.ask(SCRIPTS[0].then[0], max_tokens=16)
 
 
 def files(store: Path) -> list[Path]:
