@@ -23,6 +23,15 @@ BRANCHES = "".join(f"    if number == {n}:\n        return -{n}\n" for n in rang
 COMPLEX = f'{CLEAN}\n\ndef go(number: int) -> int:\n    """Branch."""\n{BRANCHES}    return 0\n'
 LESS_COMPLEX = COMPLEX.replace(BRANCHES, BRANCHES[: len(BRANCHES) * 6 // 9])
 OSI_APPROVED = "Classifier: License :: OSI Approved ::"
+LAYERS = """
+[tool.importlinter]
+root_package = "semantic"
+
+[[tool.importlinter.contracts]]
+name = "The one layer there is"
+type = "layers"
+layers = ["semantic.domain"]
+"""
 STRUCTURE = "- `domain`: decisions\n"
 
 
@@ -44,7 +53,7 @@ class Project:
         return subprocess.run(  # noqa: S603 - our own Makefile
             ["make", "--old-file", ".venv/.ready", *targets],  # noqa: S607 - the user's make
             cwd=self.root,
-            env={**environment, **variables},
+            env={**environment, "PYTHONPATH": "src", **variables},
             capture_output=True,
             text=True,
             check=False,
@@ -60,8 +69,10 @@ def project(tmp_path: Path) -> Project:
         made.write(name, CLEAN)
     made.write("project/checks/rule.py", CLEAN)
     made.write("docs/structure.md", STRUCTURE)
-    for name in ("Makefile", "pyproject.toml"):
-        shutil.copy(ROOT / name, made.root)
+    shutil.copy(ROOT / "Makefile", made.root)
+    # The layers' contracts name modules that only the real package has.
+    rules, _, _ = (ROOT / "pyproject.toml").read_text().partition("[tool.importlinter]")
+    made.write("pyproject.toml", rules + LAYERS)
     (made.root / ".venv").symlink_to(ROOT / ".venv")
     return made
 
