@@ -177,14 +177,30 @@ def test_a_client_that_leaves_frees_the_server_and_its_work_is_kept(client: Open
     ids=["no messages", "model", "negative", "long answer", "long prompt", "role"],
 )
 def test_bad_input_names_the_field(
-    shared_server: ServerProcess, change: dict[str, object], status: int, field: str
+    client: OpenAI,
+    shared_server: ServerProcess,
+    change: dict[str, object],
+    status: int,
+    field: str,
 ) -> None:
     body = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}], **change}
+    settle(client)
     before = listing(shared_server.store)
     answer = httpx.post(f"{shared_server.url}/chat/completions", json=body, timeout=60)
     assert answer.status_code == status
     assert answer.json()["error"]["param"] == field
     assert listing(shared_server.store) == before
+
+
+def settle(client: OpenAI) -> None:
+    """Have everything written: what a named agent's answer waits for comes last in the queue."""
+    client.chat.completions.create(
+        model=MODEL,
+        messages=[{"role": "user", "content": "hi"}],
+        max_tokens=1,
+        temperature=0,
+        extra_headers={"X-Agent-ID": "settle"},
+    )
 
 
 def listing(store: Path) -> list[tuple[str, int]]:

@@ -79,7 +79,10 @@ class TextDelta:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The end of an answer, sent once its memory is safe or the attempt to keep it has ended."""
+    """The end of an answer.
+
+    A named agent's comes once its memory is safe, or the attempt to keep it has ended.
+    """
 
     reason: FinishReason
     usage: Usage
