@@ -6,14 +6,19 @@ every turn that ends continues that one.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 from semantic.application.write_behind import WriteBehind
 from semantic.domain.agent import AgentId, AgentRecord, Recall, Segment, remember
+from semantic.domain.errors import AgentBusyError
 from semantic.domain.ids import AgentKey, Namespace
 from semantic.ports.agent_store import AgentStore
 from semantic.ports.clock import Clock
+
+Result = TypeVar("Result")
 
 
 @dataclass(slots=True)
@@ -49,8 +54,7 @@ class Agents:
         agent = agent.within(self._namespace)
         opened = self._open.get(agent.key)
         if opened is None:
-            empty = AgentRecord(agent.name, self._namespace, branches=(), updated_at=0.0)
-            opened = self._open[agent.key] = OpenAgent(agent, empty)
+            opened = self._open[agent.key] = OpenAgent(agent, self._empty(agent))
             opened.reading = asyncio.create_task(self._read(opened))
         # Counted before the wait: what another request remembers meanwhile must be found here.
         opened.users += 1
@@ -67,6 +71,26 @@ class Agents:
         opened.users -= 1
         if opened.users == 0:
             del self._open[opened.agent.key]
+
+    async def while_closed(self, agent: AgentId, work: Callable[[], Awaitable[Result]]) -> Result:
+        """Do something to an agent's memory that nobody uses; who opens it meanwhile waits.
+
+        Raises:
+            AgentBusyError: if it is open.
+        """
+        agent = agent.within(self._namespace)
+        if agent.key in self._open:
+            raise AgentBusyError(
+                f"agent {agent.name!r} is being answered; try again when it is not"
+            )
+        opened = self._open[agent.key] = OpenAgent(agent, self._empty(agent), users=1)
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        opened.reading = asyncio.create_task(self._read_after(done, opened))
+        try:
+            return await work()
+        finally:
+            done.set_result(None)
+            self.close(opened)
 
     async def remember(self, opened: OpenAgent, recalled: Recall, new: tuple[Segment, ...]) -> bool:
         """Add a turn to the record and save it after the turn's blocks. Whether that worked."""
@@ -90,6 +114,13 @@ class Agents:
 
         self._writes.save(opened.agent, opened.record, written)
         return await outcome
+
+    def _empty(self, agent: AgentId) -> AgentRecord:
+        return AgentRecord(agent.name, self._namespace, branches=(), updated_at=0.0)
+
+    async def _read_after(self, done: asyncio.Future[None], opened: OpenAgent) -> None:
+        await done
+        await self._read(opened)
 
     async def _read(self, opened: OpenAgent) -> None:
         record = await asyncio.to_thread(self._store.load, opened.agent)

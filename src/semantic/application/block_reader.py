@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 
 from semantic.application.write_behind import WriteBehind
 from semantic.domain.block import StoredBlock
@@ -33,7 +34,7 @@ class BlockReader:
         A block that is absent, damaged or foreign comes as None, with a warning.
         """
         for key in keys:
-            self._pool.submit(self._read, namespace, key, done)
+            self._pool.submit(copy_context().run, self._read, namespace, key, done)
 
     def close(self) -> None:
         """Start no more reads."""

@@ -1,6 +1,7 @@
 """One request inside the engine: its sequence, its text, its chain of blocks, who listens."""
 
 from collections.abc import Callable
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 
 from semantic.application.kv_cache import Chain
@@ -71,6 +72,7 @@ class Job:
     """Mutable; owned by the engine's thread once submitted. `emit` may be called from there.
 
     Once its capture has failed it is tried again only at the end, not with every token.
+    What is done for the job is done in `context`, so that log lines name its request.
     """
 
     sequence: Sequence
@@ -80,6 +82,7 @@ class Job:
     chain: Chain = field(default_factory=Chain)
     loading: Loading | None = None
     capture_failed: bool = False
+    context: Context = field(default_factory=copy_context)
 
     def ended(self, reason: FinishReason) -> JobEnded:
         """The event that closes the job."""

@@ -15,6 +15,7 @@ from semantic.application.engine_work import EngineParts, EngineWork
 from semantic.domain.block import StoredBlock
 from semantic.domain.errors import EngineError, PoolExhaustedError
 from semantic.domain.ids import BlockKey, SequenceId
+from semantic.domain.lineage import Lineage
 from semantic.ports.telemetry import Telemetry
 
 
@@ -35,11 +36,18 @@ class _Arrived:
     block: StoredBlock | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Drop:
+    own: Lineage
+    others: Lineage
+    done: Callable[[tuple[BlockKey, ...]], None]
+
+
 class _Stop:
     """End all jobs, then the thread."""
 
 
-_Message = _Submit | _Cancel | _Arrived | _Stop
+_Message = _Submit | _Cancel | _Arrived | _Drop | _Stop
 
 
 class EngineLoop:
@@ -98,6 +106,19 @@ class EngineLoop:
         """End a job early; what it computed is kept. Unknown and ended ones are ignored."""
         self._inbox.put(_Cancel(sequence))
 
+    def drop(
+        self, own: Lineage, others: Lineage, done: Callable[[tuple[BlockKey, ...]], None]
+    ) -> None:
+        """Forget blocks, see `KvCache.drop`; `done` hears which, on the engine's thread.
+
+        Raises:
+            EngineError: if the engine is not running.
+        """
+        with self._lock:
+            if not self._alive:
+                raise EngineError("the engine is not running")
+            self._inbox.put(_Drop(own, others, done))
+
     def stop(self, timeout_s: float) -> bool:
         """End all jobs and the thread. False if that took longer than `timeout_s`."""
         if self._thread is None:
@@ -147,6 +168,8 @@ class EngineLoop:
                 work.cancel(sequence)
             case _Arrived(sequence, key, block):
                 work.arrived(sequence, key, block)
+            case _Drop(own, others, done):
+                done(work.drop(own, others))
             case _Stop():
                 return False
         return True

@@ -20,6 +20,7 @@ from semantic.domain.cache_spec import BLOCK_SIZE
 from semantic.domain.chat import FinishReason
 from semantic.domain.errors import EngineError, SemanticError
 from semantic.domain.ids import BlockKey, SequenceId, TokenId
+from semantic.domain.lineage import Lineage
 from semantic.domain.sequence import SequenceState
 from semantic.domain.step_plan import StepPlan
 from semantic.ports.clock import Clock
@@ -90,7 +91,7 @@ class EngineWork:
     def fail_all(self, error: Exception) -> None:
         """End all jobs with an error, and keep nothing: the engine's state is unknown."""
         for job in list(self._jobs.values()):
-            self._fail(job, error)
+            job.context.run(self._fail, job, error)
 
     def arrived(self, sequence: SequenceId, key: BlockKey, block: StoredBlock | None) -> None:
         """A block that a job waits for has been read, or could not be."""
@@ -101,6 +102,10 @@ class EngineWork:
         job.loading.missing.discard(key)
         if not job.loading.missing:
             self._guarded(job, partial(self._attach, loading=job.loading))
+
+    def drop(self, own: Lineage, others: Lineage) -> tuple[BlockKey, ...]:
+        """Forget blocks; running jobs have their own copies. See `KvCache.drop`."""
+        return self._parts.cache.drop(own, others)
 
     def turn(self) -> None:
         """Give up on late reads, admit what fits, perform one step."""
@@ -166,7 +171,8 @@ class EngineWork:
         now = self._parts.clock.monotonic()
         for job in list(self._jobs.values()):
             if job.loading is not None and job.loading.deadline <= now:
-                self._parts.telemetry.warning("read_timed_out", sequence=job.sequence.id)
+                late = partial(self._parts.telemetry.warning, sequence=job.sequence.id)
+                job.context.run(late, "read_timed_out")
                 self._guarded(job, partial(self._attach, loading=job.loading))
 
     def _step(self, plan: StepPlan) -> None:
@@ -179,7 +185,7 @@ class EngineWork:
             job.sequence.prefilled(len(plan.prefill.tokens))
             # After the last chunk the first token is awaited; sealing comes once it is out.
             if not plan.prefill.last:
-                self._capture(job)
+                job.context.run(self._capture, job)
 
     def _took(self, job: Job, token: TokenId) -> None:
         """A token has come: show it, and decide whether it was the last."""
@@ -240,7 +246,10 @@ class EngineWork:
             self._parts.telemetry.error("release_failed", error=repr(error))
 
     def _guarded(self, job: Job, work: Callable[[Job], None]) -> None:
-        """Do something for one job; if it fails, only that job does."""
+        """Do something for one job, in its context; if it fails, only that job does."""
+        job.context.run(self._tried, job, work)
+
+    def _tried(self, job: Job, work: Callable[[Job], None]) -> None:
         try:
             work(job)
         except Exception as error:  # noqa: BLE001 - no request may hang for another's failure
@@ -259,4 +268,4 @@ class EngineWork:
         finally:
             for job in list(self._jobs.values()):
                 if job.sequence.state in in_engine:
-                    self._fail(job, error)
+                    job.context.run(self._fail, job, error)

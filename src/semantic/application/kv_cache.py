@@ -15,6 +15,7 @@ from semantic.domain.block_hash import block_key, root_key
 from semantic.domain.cache_spec import BLOCK_SIZE, Granularity
 from semantic.domain.errors import IncompatibleCacheError
 from semantic.domain.ids import BlockKey, TokenId
+from semantic.domain.lineage import Lineage, private_blocks
 from semantic.domain.prefix_index import BlockUse, PrefixIndex
 from semantic.domain.sequence import Sequence
 from semantic.ports.block_store import BlockStore
@@ -85,11 +86,18 @@ class KvCache:
             self._hold(use.key, handle)
         return handle
 
-    def forget(self, key: BlockKey) -> None:
-        """A block turned out to be unusable: it and what follows it are no longer found."""
-        for gone in self._index.remove(key):
+    def forget(self, key: BlockKey) -> tuple[BlockKey, ...]:
+        """A block cannot be used any more: it and what follows it, which is returned, is lost."""
+        removed = self._index.remove(key)
+        for gone in removed:
             self._hot.discard(gone)
             self._memory_only.discard(gone)
+        return removed
+
+    def drop(self, own: Lineage, others: Lineage) -> tuple[BlockKey, ...]:
+        """Forget the blocks of `own` that the others can do without; return all that went."""
+        tops = private_blocks(self._index, own, others)
+        return tuple(key for top in tops for key in self.forget(top))
 
     def capture(self, sequence: Sequence, chain: Chain) -> None:
         """Seal the full blocks that `sequence` has completed since the last call."""

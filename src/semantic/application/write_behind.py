@@ -9,7 +9,8 @@ whoever waits for a record hears of it, also when it is handed in too late.
 import queue
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field
 
 from semantic.domain.agent import AgentId, AgentRecord
 from semantic.domain.block import StoredBlock
@@ -24,6 +25,8 @@ from semantic.ports.telemetry import Telemetry
 class _Write:
     block: StoredBlock
     replaces: tuple[BlockKey, ...]
+    context: Context = field(default_factory=copy_context)
+    """In which it is written, so that log lines name the request it comes from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,16 @@ class _Save:
     agent: AgentId
     record: AgentRecord
     done: Callable[[bool], None]
+    context: Context = field(default_factory=copy_context)
+
+
+@dataclass(frozen=True, slots=True)
+class _Delete:
+    agent: AgentId
+    namespace: Namespace
+    keys: tuple[BlockKey, ...]
+    done: Callable[[bool], None]
+    context: Context = field(default_factory=copy_context)
 
 
 class _Last:
@@ -47,7 +60,7 @@ class WriteBehind:
         self._agents = agents
         self._limit = limit_bytes
         self._telemetry = telemetry
-        self._queue: queue.SimpleQueue[_Write | _Save | _Last] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Write | _Save | _Delete | _Last] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._pending: dict[BlockKey, StoredBlock] = {}
         self._nbytes = 0
@@ -73,12 +86,23 @@ class WriteBehind:
 
         `done` is called from the writing thread; at once, and from this one, if it is closed.
         """
-        with self._lock:
-            if not self._closed:
-                self._queue.put(_Save(agent, record, done))
-                return
-        self._telemetry.warning("agent_not_saved", agent=agent.key, error="the store is closed")
-        done(False)  # noqa: FBT003 - the callback's one argument
+        if not self._queued(_Save(agent, record, done)):
+            self._telemetry.warning("agent_not_saved", agent=agent.key, error="the store is closed")
+            done(False)  # noqa: FBT003 - the callback's one argument
+
+    def delete(
+        self,
+        agent: AgentId,
+        namespace: Namespace,
+        keys: tuple[BlockKey, ...],
+        done: Callable[[bool], None],
+    ) -> None:
+        """Delete blocks, and the agent's record if all of them went; `done` as in `save`.
+
+        What was handed in before is written first, and so does not come back afterwards.
+        """
+        if not self._queued(_Delete(agent, namespace, keys, done)):
+            done(False)  # noqa: FBT003 - the callback's one argument
 
     def pending(self, key: BlockKey) -> StoredBlock | None:
         """A block that is not on disk yet."""
@@ -97,18 +121,30 @@ class WriteBehind:
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
+    def _queued(self, item: _Save | _Delete) -> bool:
+        with self._lock:
+            if not self._closed:
+                self._queue.put(item)
+            return not self._closed
+
     def _run(self) -> None:
         while not isinstance(item := self._queue.get(), _Last):
-            if isinstance(item, _Save):
-                self._save(item)
-            else:
+            item.context.run(self._perform, item)
+
+    def _perform(self, item: _Write | _Save | _Delete) -> None:
+        match item:
+            case _Write():
                 self._write(item)
+            case _Save():
+                self._save(item)
+            case _Delete():
+                self._forget(item)
 
     def _write(self, write: _Write) -> None:
         header = write.block.header
         try:
             self._blocks.put(write.block)
-            self._delete(header.namespace, write.replaces)
+            self._delete_blocks(header.namespace, write.replaces)
         except SemanticError as error:
             # The block stays usable in memory; after a restart it is recomputed.
             self._telemetry.warning("block_not_written", key=header.key, error=str(error))
@@ -120,12 +156,16 @@ class WriteBehind:
                 if self._pending.get(header.key) is write.block:
                     del self._pending[header.key]
 
-    def _delete(self, namespace: Namespace, keys: tuple[BlockKey, ...]) -> None:
+    def _delete_blocks(self, namespace: Namespace, keys: tuple[BlockKey, ...]) -> bool:
+        """Whether all of them went."""
+        deleted = True
         for key in keys:
             try:
                 self._blocks.delete(namespace, key)
             except Exception as error:  # noqa: BLE001 - it only takes space
                 self._telemetry.warning("block_not_deleted", key=key, error=repr(error))
+                deleted = False
+        return deleted
 
     def _save(self, save: _Save) -> None:
         saved = False
@@ -134,7 +174,20 @@ class WriteBehind:
             saved = True
         except Exception as error:  # noqa: BLE001 - the one who waits hears that it failed
             self._telemetry.warning("agent_not_saved", agent=save.agent.key, error=repr(error))
+        self._tell(save.done, saved)
+
+    def _forget(self, delete: _Delete) -> None:
+        deleted = self._delete_blocks(delete.namespace, delete.keys)
         try:
-            save.done(saved)
+            if deleted:
+                self._agents.delete(delete.agent)
+        except Exception as error:  # noqa: BLE001 - the one who waits hears that it failed
+            self._telemetry.warning("agent_not_deleted", agent=delete.agent.key, error=repr(error))
+            deleted = False
+        self._tell(delete.done, deleted)
+
+    def _tell(self, done: Callable[[bool], None], outcome: bool) -> None:  # noqa: FBT001 - `done`'s
+        try:
+            done(outcome)
         except Exception as error:  # noqa: BLE001 - a listener must not end the writer
             self._telemetry.error("listener_failed", error=repr(error))

@@ -7,7 +7,17 @@ from semantic.domain.block import BlockHeader, StoredBlock
 from semantic.domain.ids import BlockKey, Namespace
 
 
-class BlockStore(Protocol):
+class BlockCatalogue(Protocol):
+    """Blocks, to be looked at."""
+
+    def headers(self, namespace: Namespace) -> Iterator[BlockHeader]:
+        """What there is of a namespace; entries that cannot be read are left out."""
+
+    def nbytes(self, header: BlockHeader) -> int:
+        """Bytes that a block takes; 0 if it is not there any more."""
+
+
+class BlockStore(BlockCatalogue, Protocol):
     """Immutable blocks by key. Safe to call from several threads."""
 
     def put(self, block: StoredBlock) -> None:
@@ -36,16 +46,3 @@ class BlockStore(Protocol):
         Raises:
             CachePersistenceError: if it could not be removed.
         """
-
-    def headers(self, namespace: Namespace) -> Iterator[BlockHeader]:
-        """What the store holds of a namespace; entries that cannot be read are left out."""
-
-
-class BlockCatalogue(Protocol):
-    """Blocks, to be looked at."""
-
-    def headers(self, namespace: Namespace) -> Iterator[BlockHeader]:
-        """What there is of a namespace; entries that cannot be read are left out."""
-
-    def nbytes(self, header: BlockHeader) -> int:
-        """Bytes that a block takes; 0 if it is not there any more."""

@@ -102,6 +102,10 @@ class BlockFiles:
         """What the store holds of a namespace; see `BlockListing.headers`."""
         return self._listing.headers(namespace)
 
+    def nbytes(self, header: BlockHeader) -> int:
+        """Bytes that a block takes on disk; 0 if it is not there any more."""
+        return self._listing.nbytes(header)
+
     def _read(self, path: Path, namespace: Namespace) -> StoredBlock:
         """Read and verify a file; set it aside if it is not what its path says."""
         with self._folder.opened(path) as file:

@@ -1,0 +1,112 @@
+"""One log line for every request that ends, however it ends. Never its text.
+
+Stands around an `Inference` and is one. Lines are written in the context of whoever reads the
+answer, which is where the request's and the agent's names are.
+"""
+
+from collections.abc import AsyncGenerator
+from types import TracebackType
+
+from semantic.domain.chat import Finished, GenerationEvent, GenerationRequest, Started, TextDelta
+from semantic.domain.errors import SemanticError
+from semantic.ports.clock import Clock
+from semantic.ports.inference import Inference, ModelInfo
+from semantic.ports.telemetry import Telemetry
+
+
+class RequestLog:
+    """Implements the port `Inference` with another."""
+
+    def __init__(self, inference: Inference, clock: Clock, telemetry: Telemetry) -> None:
+        self._inference = inference
+        self._clock = clock
+        self._telemetry = telemetry
+
+    def models(self) -> tuple[ModelInfo, ...]:
+        """What is being served."""
+        return self._inference.models()
+
+    def ready(self) -> bool:
+        """Whether a request would be worked on."""
+        return self._inference.ready()
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
+        """Admit a request and return its events; see the port."""
+        begun = self._clock.monotonic()
+        try:
+            events = await self._inference.generate(request)
+        except SemanticError as error:
+            self._telemetry.info("request_refused", error=type(error).__name__)
+            raise
+        return _LoggedAnswer(events, begun, self._clock, self._telemetry)
+
+
+class _LoggedAnswer(AsyncGenerator[GenerationEvent, None]):
+    """The events of another, whose closing it passes on, begun to be read or not."""
+
+    def __init__(
+        self,
+        events: AsyncGenerator[GenerationEvent, None],
+        begun: float,
+        clock: Clock,
+        telemetry: Telemetry,
+    ) -> None:
+        self._events = events
+        self._begun = begun
+        self._clock = clock
+        self._telemetry = telemetry
+        self._told = False
+        self._prompt_tokens: int | None = None
+        self._cached_tokens: int | None = None
+        self._ttft_s: float | None = None
+
+    async def asend(self, value: None) -> GenerationEvent:
+        """The next event; raises what the answer raises."""
+        try:
+            event = await self._events.asend(value)
+        except Exception as error:
+            self._tell("failed", error=type(error).__name__)
+            raise
+        match event:
+            case Started(prompt_tokens, cached_tokens):
+                self._prompt_tokens, self._cached_tokens = prompt_tokens, cached_tokens
+            case TextDelta() if self._ttft_s is None:
+                self._ttft_s = self._elapsed()
+            case Finished(reason, usage):
+                self._tell(reason.value, completion_tokens=usage.completion_tokens)
+        return event
+
+    async def athrow(
+        self,
+        typ: type[BaseException] | BaseException,
+        val: BaseException | object = None,  # noqa: ARG002 - the protocol's older form
+        tb: TracebackType | None = None,  # noqa: ARG002
+    ) -> GenerationEvent:
+        """Close the answer and raise what is thrown."""
+        await self.aclose()
+        raise typ
+
+    async def aclose(self) -> None:
+        """Close the answer; if it is not over yet, its reader has left."""
+        await self._events.aclose()
+        self._tell("cancelled")
+
+    def _tell(
+        self, end: str, *, completion_tokens: int | None = None, error: str | None = None
+    ) -> None:
+        if self._told:
+            return
+        self._told = True
+        self._telemetry.info(
+            "request_finished",
+            end=end,
+            prompt_tokens=self._prompt_tokens,
+            cached_tokens=self._cached_tokens,
+            completion_tokens=completion_tokens,
+            ttft_s=self._ttft_s,
+            duration_s=self._elapsed(),
+            **({"error": error} if error else {}),
+        )
+
+    def _elapsed(self) -> float:
+        return round(self._clock.monotonic() - self._begun, 4)
