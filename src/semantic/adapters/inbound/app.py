@@ -10,6 +10,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 
+from semantic.adapters.inbound.admin import AdminAccess, admin_router
 from semantic.adapters.inbound.body_limit import BodyLimitMiddleware
 from semantic.adapters.inbound.errors import report
 from semantic.adapters.inbound.health import health_router
@@ -34,8 +35,9 @@ def create_app(
     limits: Limits,
     *,
     new_id: Callable[[], str] = _random_id,
+    admin: AdminAccess | None = None,
 ) -> FastAPI:
-    """Build the application. It starts and stops nothing.
+    """Build the application. It starts and stops nothing. Without `admin` nobody administers it.
 
     There is no CORS: no web page may read what a local server answers. The interactive
     documentation is off, because it loads scripts from elsewhere.
@@ -60,6 +62,8 @@ def create_app(
     app.add_exception_handler(HTTPException, answer_http_error)
     app.include_router(openai_router(inference, telemetry, clock, limits, new_id))
     app.include_router(health_router(inference))
+    if admin:
+        app.include_router(admin_router(admin))
     return app
 
 

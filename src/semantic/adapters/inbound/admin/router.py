@@ -1,0 +1,72 @@
+"""The routes under /admin.
+
+Whoever calls them shows a token that only the server's operator can know. An agent's name is free
+text, so it stands in the query, where every text can stand, and not in the path.
+"""
+
+import secrets
+from dataclasses import asdict, dataclass
+
+from fastapi import APIRouter, Depends
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from semantic.domain.errors import InvalidRequestError
+from semantic.ports.administration import Administration, AgentFootprint
+
+
+@dataclass(frozen=True, slots=True)
+class AdminAccess:
+    """What is administered, and the token that opens it."""
+
+    administration: Administration
+    token: str
+
+
+def admin_router(access: AdminAccess) -> APIRouter:
+    """List agents, look at one, forget one."""
+
+    async def check_token(request: Request) -> None:
+        scheme, _, offered = request.headers.get("authorization", "").partition(" ")
+        known = secrets.compare_digest(offered.strip().encode(), access.token.encode())
+        if scheme.lower() != "bearer" or not known:
+            raise HTTPException(
+                401,
+                "administration needs the token in the store's server.json",
+                {"WWW-Authenticate": "Bearer"},
+            )
+
+    router = APIRouter(prefix="/admin", dependencies=[Depends(check_token)])
+    administration = access.administration
+
+    @router.get("/agents")
+    async def list_agents(request: Request) -> JSONResponse:
+        """All agents; with `name`, that one and what it takes."""
+        if "name" in request.query_params:
+            found = await administration.agent(_name(request))
+            return JSONResponse({"data": [_footprint(memory) for memory in found]})
+        return JSONResponse({"data": [asdict(agent) for agent in await administration.agents()]})
+
+    @router.delete("/agents")
+    async def delete_agent(request: Request) -> JSONResponse:
+        """Forget the agent `name`."""
+        return JSONResponse(asdict(await administration.delete_agent(_name(request))))
+
+    return router
+
+
+def _name(request: Request) -> str:
+    names = request.query_params.getlist("name")
+    if len(names) != 1:
+        raise InvalidRequestError("name one agent: ?name=...", field="name")
+    return names[0]
+
+
+def _footprint(memory: AgentFootprint) -> dict[str, object]:
+    return {
+        **asdict(memory.summary),
+        "blocks": memory.blocks,
+        "bytes": memory.nbytes,
+        "bytes_alone": memory.nbytes_alone,
+    }

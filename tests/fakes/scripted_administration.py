@@ -1,0 +1,35 @@
+"""An `Administration` over a list."""
+
+from dataclasses import dataclass, field
+
+from semantic.domain.agent import AgentId
+from semantic.domain.errors import AgentNotFoundError
+from semantic.ports.administration import AgentFootprint, AgentSummary, Deletion
+
+
+@dataclass
+class ScriptedAdministration:
+    """Implements the port `Administration`; `failure` is raised instead of deleting."""
+
+    found: list[AgentSummary] = field(default_factory=list)
+    failure: Exception | None = None
+
+    async def agents(self) -> tuple[AgentSummary, ...]:
+        return tuple(self.found)
+
+    async def agent(self, name: str) -> tuple[AgentFootprint, ...]:
+        return tuple(AgentFootprint(found, 2, 300, 200) for found in self._named(name))
+
+    async def delete_agent(self, name: str) -> Deletion:
+        if self.failure is not None:
+            raise self.failure
+        gone = self._named(name)
+        self.found = [found for found in self.found if found not in gone]
+        return Deletion(gone[0].name, memories=len(gone), blocks=2)
+
+    def _named(self, name: str) -> list[AgentSummary]:
+        agent = AgentId.parse(name, field="name")
+        found = [found for found in self.found if found.name == agent.name]
+        if not found:
+            raise AgentNotFoundError(f"nothing is remembered of {agent.name!r}")
+        return found
