@@ -52,6 +52,15 @@ class Source:
         return self.name
 
 
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """A setting, its value, and how a person would find where that comes from."""
+
+    key: str
+    value: str | float
+    source: str
+
+
 def default_config() -> Path:
     """The file of defaults: inside the installed package, or in the source tree."""
     packaged = Path(__file__).with_name("default.toml")
@@ -72,22 +81,49 @@ def load_settings(
     Raises:
         SettingsError: naming the key and the source of every value that cannot be used.
     """
+    return _checked(_sources(command_line or {}, config, env_file))
+
+
+def explain_settings(
+    command_line: Values | None = None,
+    *,
+    config: Path | None = None,
+    env_file: Path | None = Path(".env"),
+) -> tuple[Explained, ...]:
+    """Every setting with its source; takes and raises what `load_settings` does."""
+    sources = _sources(command_line or {}, config, env_file)
+    return tuple(
+        Explained(f"{section}.{key}", value, _origin(sources, (section, key)))
+        for section, values in _checked(sources).model_dump().items()
+        for key, value in values.items()
+    )
+
+
+def _sources(values: Values, config: Path | None, env_file: Path | None) -> tuple[Source, ...]:
+    """All sources; the first that has a key wins."""
     environment = EnvSettingsSource(Settings)
     dotenv = _dotenv(env_file)
     named = environment.env_vars.get(CONFIG_VARIABLE.lower()) or dotenv.env_vars.get(
         CONFIG_VARIABLE.lower()
     )
     files = [config or (Path(named) if named else None), default_config()]
-    sources = (
-        Source("the command line", command_line or {}),
+    return (
+        Source("the command line", values),
         _variables("the environment", environment),
         _variables(str(env_file), dotenv),
         *(_toml(file) for file in files if file is not None),
     )
+
+
+def _checked(sources: tuple[Source, ...]) -> Settings:
     try:
         return Settings(**_merged(sources))
     except ValidationError as error:
         raise SettingsError(_explain(error, sources)) from error
+
+
+def _origin(sources: tuple[Source, ...], path: tuple[str, ...]) -> str:
+    return next((source.spelled(path) for source in sources if source.holds(path)), "nowhere")
 
 
 def _dotenv(env_file: Path | None) -> DotEnvSettingsSource:
@@ -143,6 +179,5 @@ def _explain(error: ValidationError, sources: tuple[Source, ...]) -> str:
         path = tuple(str(part) for part in problem["loc"])
         unknown = problem["type"] == "extra_forbidden"
         what = "there is no such setting" if unknown else problem["msg"]
-        origin = next((source.spelled(path) for source in sources if source.holds(path)), "nowhere")
-        lines.append(f"{'.'.join(path)}: {what} (from {origin})")
+        lines.append(f"{'.'.join(path)}: {what} (from {_origin(sources, path)})")
     return "\n".join(lines)
