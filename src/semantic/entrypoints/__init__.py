@@ -1,1 +1,1 @@
-"""What a person starts. Only `bootstrap` names concrete adapters."""
+"""What a person starts. `bootstrap` wires the server; `offline` and `diagnosis` what needs none."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from fastapi import FastAPI
 
 from semantic.adapters.config.settings import Settings
+from semantic.adapters.inbound.admin import AdminAccess
 from semantic.adapters.inbound.app import create_app
 from semantic.adapters.inbound.limits import Limits
 from semantic.adapters.outbound.mlx import blas
@@ -18,12 +19,14 @@ from semantic.adapters.outbound.storage.block_files import BlockFiles
 from semantic.adapters.outbound.storage.store_lock import StoreLock
 from semantic.adapters.outbound.system.system_clock import SystemClock
 from semantic.adapters.outbound.telemetry.structured_log import StructuredLog
+from semantic.application.administration import LiveAdministration, ServedMemory
 from semantic.application.agents import Agents
 from semantic.application.block_reader import BlockReader
 from semantic.application.engine_loop import EngineLoop
 from semantic.application.engine_work import EngineParts
 from semantic.application.generation import Generation, GenerationLimits
 from semantic.application.kv_cache import KvCache
+from semantic.application.request_log import RequestLog
 from semantic.application.scheduler import Scheduler, SchedulerLimits
 from semantic.application.write_behind import WriteBehind
 from semantic.ports.inference import ModelInfo
@@ -43,6 +46,10 @@ class Application:
     lock: StoreLock
     telemetry: Telemetry
 
+    def end_answers(self) -> None:
+        """End running answers, and wait for none. May be called while a signal is handled."""
+        self.engine.stop(0)
+
     async def close(self, timeout_s: float) -> None:
         """End running answers, keep what they computed, write what waits, free the store."""
         if not self.engine.stop(timeout_s):
@@ -53,8 +60,8 @@ class Application:
         self.lock.release()
 
 
-def build(settings: Settings) -> Application:
-    """Load the model, open the store, start the engine.
+def build(settings: Settings, admin_token: str) -> Application:
+    """Load the model, open the store, start the engine. `admin_token` opens administration.
 
     Raises:
         SemanticError: if the model cannot be loaded or the store not be opened.
@@ -105,7 +112,15 @@ def build(settings: Settings) -> Application:
     )
     http = settings.server
     limits = Limits(http.max_body_bytes, http.ping_interval_s, http.shutdown_timeout_s)
-    app = create_app(generation, telemetry, clock, limits)
+    served = ServedMemory(capabilities.namespace, agents, engine, writes)
+    administration = LiveAdministration(records, blocks, served, settings.store.commit_timeout_s)
+    app = create_app(
+        RequestLog(generation, clock, telemetry),
+        telemetry,
+        clock,
+        limits,
+        admin=AdminAccess(administration, admin_token),
+    )
     return Application(app, info, generation, engine, writes, lock, telemetry)
 
 

@@ -4,39 +4,41 @@ What a command needs is imported inside it: `semantic version` loads no engine a
 """
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from semantic import __version__
-from semantic.domain.errors import SemanticError
-
-FAILED = 1
-BAD_USAGE = 2
+from semantic.domain.errors import InvalidRequestError, SemanticError
+from semantic.entrypoints.commands import agents, config, exit_codes, models, options, output
+from semantic.entrypoints.commands.chat import chat
+from semantic.entrypoints.commands.doctor import doctor
 
 app = typer.Typer(
     help="An inference server in which each agent's memory is a durable, named object.",
+    epilog=exit_codes.HELP,
     no_args_is_help=True,
-    add_completion=False,
     # Its tracebacks show local variables, which may hold prompts.
     pretty_exceptions_enable=False,
 )
 
 
 def main() -> None:
-    """Run the command line; a mistake of the user's is one line, not a traceback."""
+    """Run the command line; a mistake of the user's is told in a line, not as a traceback."""
     try:
         app()
     except SemanticError as error:
-        _complain(error)
-        sys.exit(FAILED)
+        output.complain(error)
+        sys.exit(_exit_code(error))
 
 
 @app.command()
-def version() -> None:
+def version(*, as_json: options.AsJson = False) -> None:
     """Print the version."""
-    typer.echo(__version__)
+    if as_json:
+        output.print_json({"version": __version__})
+    else:
+        typer.echo(__version__)
 
 
 @app.command()
@@ -47,44 +49,42 @@ def serve(
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0: any free one.")] = None,
-    store: Annotated[str | None, typer.Option(help="Folder in which memory is kept.")] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file laid over the defaults.")] = None,
+    store: options.Store = None,
+    config: options.Config = None,
     log_level: Annotated[str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = None,
 ) -> None:
     """Serve a model over HTTP until interrupted.
 
     Options win over SEMANTIC_* variables, those over a .env file, that over the TOML file.
+    The first Ctrl-C or SIGTERM lets running answers end, the second does not, the third waits
+    for nothing.
     """
+    from semantic.entrypoints.stop_signals import StopSignals  # noqa: PLC0415 - see above
+
+    signals = StopSignals()
+    settings = options.settings_from(
+        {
+            "model": {"id": model},
+            "server": {"host": host, "port": port},
+            "store": {"dir": store},
+            "logging": {"level": log_level},
+        },
+        config,
+    )
+    from semantic.entrypoints import server  # noqa: PLC0415 - it loads the engine
+
+    server.serve(settings, signals)
+
+
+app.command()(chat)
+app.add_typer(agents.app, name="agents")
+app.add_typer(models.app, name="models")
+app.add_typer(config.app, name="config")
+app.command()(doctor)
+
+
+def _exit_code(error: SemanticError) -> int:
     from semantic.adapters.config.settings import SettingsError  # noqa: PLC0415 - see above
-    from semantic.adapters.config.sources import load_settings  # noqa: PLC0415
 
-    options: dict[str, dict[str, str | int | None]] = {
-        "model": {"id": model},
-        "server": {"host": host, "port": port},
-        "store": {"dir": store},
-        "logging": {"level": log_level},
-    }
-    try:
-        settings = load_settings(_given(options), config=config)
-        from semantic.entrypoints import server  # noqa: PLC0415 - it loads the engine
-
-        server.serve(settings)
-    except SettingsError as error:
-        _complain(error)
-        raise typer.Exit(BAD_USAGE) from error
-
-
-def _given(options: dict[str, dict[str, str | int | None]]) -> dict[str, dict[str, str | int]]:
-    """Leave out what was not said."""
-    return {
-        section: {key: value for key, value in values.items() if value is not None}
-        for section, values in options.items()
-    }
-
-
-def _complain(error: SemanticError) -> None:
-    from rich.console import Console  # noqa: PLC0415 - see above
-
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
-    console.print("error:", style="bold red", end=" ")
-    console.print(str(error), markup=False)
+    misused = isinstance(error, (SettingsError, InvalidRequestError))
+    return exit_codes.BAD_USAGE if misused else exit_codes.FAILED

@@ -2,62 +2,120 @@
 
 import asyncio
 import math
-import signal
+import secrets
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
 
 from semantic.adapters.config.logging import configure_logging
 from semantic.adapters.config.settings import ServerSettings, Settings, SettingsError
+from semantic.domain.errors import CachePersistenceError
+from semantic.entrypoints import server_note
 from semantic.entrypoints.bootstrap import Application, build
+from semantic.entrypoints.running_server import root_url
+from semantic.entrypoints.server_note import ServerNote
+from semantic.entrypoints.stop_signals import StopSignals
+from semantic.ports.telemetry import Telemetry
 
 
-def serve(settings: Settings) -> None:
-    """Serve until SIGINT or SIGTERM.
+def serve(settings: Settings, signals: StopSignals) -> None:
+    """Serve until asked to stop.
 
     Raises:
         SemanticError: if the server cannot start; nothing is left running then.
     """
     configure_logging(settings.logging.level, settings.logging.format)
-    with _bind(settings.server) as listener:
-        application = build(settings)
-        asyncio.run(_run(application, listener, settings.server))
+    token = secrets.token_urlsafe()
+    with _bound(settings.server) as listener:
+        application = build(settings, token)
+        signals.count()
+        asyncio.run(_run(application, listener, settings, signals, token))
 
 
-def _bind(settings: ServerSettings) -> socket.socket:
+@contextmanager
+def _bound(settings: ServerSettings) -> Iterator[socket.socket]:
     """Take the address before anything expensive; connections are refused until it is served."""
-    try:
+    with _address_errors(settings):
         family, kind, protocol, _, address = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
+    with listener:
+        with _address_errors(settings):
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+        yield listener
+
+
+@contextmanager
+def _address_errors(settings: ServerSettings) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise SettingsError(
             f"cannot listen on {settings.host}:{settings.port} (server.host, server.port): {error}"
         ) from error
-    return listener
 
 
-async def _run(application: Application, listener: socket.socket, settings: ServerSettings) -> None:
-    host, port = listener.getsockname()[:2]
-    application.telemetry.info(
-        "serving", url=f"http://{host}:{port}/v1", model=application.model.model_id
-    )
-    config = uvicorn.Config(
-        application.app,
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=max(1, math.ceil(settings.shutdown_timeout_s)),
-    )
-    # uvicorn raises the signal that ended it once more; by then it has been dealt with.
-    for ended_by in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(ended_by, _noted)
-    await uvicorn.Server(config).serve(sockets=[listener])
-    await application.close(settings.shutdown_timeout_s)
+async def _run(
+    application: Application,
+    listener: socket.socket,
+    settings: Settings,
+    signals: StopSignals,
+    token: str,
+) -> None:
+    http = settings.server
+    try:
+        # Another server may have bound the same port meanwhile: the first to listen has it.
+        with _address_errors(http):
+            listener.listen()
+        root = root_url(*listener.getsockname()[:2])
+        application.telemetry.info("serving", url=f"{root}/v1", model=application.model.model_id)
+        with _noted(settings.store.path, ServerNote(root, token), application.telemetry):
+            await _Server(application, http, signals).serve(sockets=[listener])
+    finally:
+        await application.close(http.shutdown_timeout_s)
 
 
-def _noted(_signal: int, _frame: FrameType | None) -> None:
-    """Do nothing: the server is stopping already."""
+@contextmanager
+def _noted(store: Path, note: ServerNote, telemetry: Telemetry) -> Iterator[None]:
+    """Leave the server's address in its store while it serves. It serves without, too."""
+    try:
+        server_note.write(store, note)
+    except CachePersistenceError as error:
+        telemetry.warning("address_not_left", error=str(error))
+    try:
+        yield
+    finally:
+        server_note.remove(store)
+
+
+class _Server(uvicorn.Server):
+    """Stops as `StopSignals` says; uvicorn would raise the signal that ended it once more."""
+
+    def __init__(
+        self, application: Application, settings: ServerSettings, signals: StopSignals
+    ) -> None:
+        patience = max(1, math.ceil(settings.shutdown_timeout_s))
+        super().__init__(
+            uvicorn.Config(
+                application.app,
+                log_config=None,
+                access_log=False,
+                timeout_graceful_shutdown=patience,
+            )
+        )
+        self._application = application
+        self._signals = signals
+        self.should_exit = signals.asked
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop accepting, and let running answers end; asked twice, end them."""
+        self._signals.noted(sig, frame)
+        self.should_exit = True
+        if self._signals.impatient:
+            self._application.end_answers()

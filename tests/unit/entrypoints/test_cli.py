@@ -15,32 +15,17 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """Run the command line in an empty folder: exit code, output, complaints."""
-    monkeypatch.chdir(tmp_path)
-
-    def main(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["semantic", *arguments])
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(left.value.code or 0), out, err
-
-    return main
-
-
-@pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     """The settings that servers were started with; none really starts."""
     settings: list[Settings] = []
-    server = SimpleNamespace(serve=settings.append)
+    server = SimpleNamespace(serve=lambda one, _signals: settings.append(one))
     monkeypatch.setitem(sys.modules, "semantic.entrypoints.server", server)
     monkeypatch.setattr("semantic.entrypoints.server", server, raising=False)
     return settings
 
 
 def fail_to_serve(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    def serve(_settings: Settings) -> None:
+    def serve(_settings: Settings, _signals: object) -> None:
         raise error
 
     server = SimpleNamespace(serve=serve)

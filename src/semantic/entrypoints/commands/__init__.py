@@ -1,0 +1,1 @@
+"""The commands of `semantic`, a module each. They translate and print; others decide."""

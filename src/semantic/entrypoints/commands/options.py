@@ -1,0 +1,42 @@
+"""Options that several commands share, and the settings that follow from them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from semantic.adapters.config.settings import Settings
+
+Config = Annotated[Path | None, typer.Option(help="TOML file laid over the defaults.")]
+Store = Annotated[str | None, typer.Option(help="Folder in which memory is kept.")]
+Url = Annotated[
+    str | None,
+    typer.Option(help="Where the server is; as default, where the settings put it."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+Given = dict[str, dict[str, str | int | None]]
+"""Section -> key -> what the command line says, None for nothing."""
+
+
+def settings_from(given: Given, config: Path | None) -> "Settings":
+    """The settings under which a command runs, its log going to stderr.
+
+    Raises:
+        SettingsError: naming the key and the source of every value that cannot be used.
+    """
+    from semantic.adapters.config.logging import configure_logging  # noqa: PLC0415 - start quickly
+    from semantic.adapters.config.sources import load_settings  # noqa: PLC0415 - see above
+
+    settings = load_settings(said(given), config=config)
+    configure_logging("WARNING", "console")
+    return settings
+
+
+def said(given: Given) -> dict[str, dict[str, str | int]]:
+    """Leave out what was not said."""
+    return {
+        section: {key: value for key, value in values.items() if value is not None}
+        for section, values in given.items()
+    }

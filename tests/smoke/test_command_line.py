@@ -1,0 +1,138 @@
+"""The real command line with a real server."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+from bench.server_process import ServerProcess
+
+AGENT = "zoë/1 🦜"
+SECRET = "My cat is called Ptolemy."  # noqa: S105 - a text to look for in the log
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def settings(default_model_dir: Path, model_cache_dir: Path) -> dict[str, str]:
+    assert default_model_dir.is_dir()
+    return {
+        "SEMANTIC_MODEL__CACHE_DIR": str(model_cache_dir),
+        "SEMANTIC_ENGINE__BLAS_THREADS": "1",
+        "SEMANTIC_LOGGING__FORMAT": "json",
+    }
+
+
+@pytest.fixture
+def semantic(tmp_path: Path, settings: dict[str, str]) -> Command:
+    """Run `semantic` on the store of the test's server, with `stdin`."""
+
+    def run(*arguments: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(  # noqa: S603 - our own command
+            [sys.executable, "-m", "semantic", *arguments, "--store", str(tmp_path / "store")],
+            env={**os.environ, **settings},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    return run
+
+
+def reused(chat: "subprocess.CompletedProcess[str]") -> list[int]:
+    """What each answer reused."""
+    assert chat.returncode == 0, chat.stderr
+    return [int(line.split()[1]) for line in chat.stderr.splitlines() if "[reused" in line]
+
+
+def test_an_agent_is_talked_to_looked_at_and_forgotten(
+    tmp_path: Path, settings: dict[str, str], semantic: Command
+) -> None:
+    options = ["--agent", AGENT, "--max-tokens", "6", "--temperature", "0"]
+    with ServerProcess(tmp_path / "store", log=tmp_path / "log", settings=settings) as server:
+        # No --url: the server has left its address in the store.
+        first = semantic("chat", *options, stdin=f"{SECRET}\nWhat is it called?\n")
+        assert reused(first)[0] == 0
+        assert reused(first)[1] > 20
+        assert len(first.stdout.splitlines()) >= 2
+        listed = json.loads(semantic("agents", "list", "--json").stdout)
+        assert [agent["name"] for agent in listed] == [AGENT]
+        [shown] = json.loads(semantic("agents", "show", AGENT, "--json").stdout)
+        assert shown["bytes_alone"] == shown["bytes"] > 0
+
+        assert semantic("agents", "delete", "nobody").returncode == 1
+        deleted = semantic("agents", "delete", AGENT)
+        assert (deleted.returncode, deleted.stderr) == (0, "")
+        assert list((tmp_path / "store").rglob("*.st")) == []
+        assert json.loads(semantic("agents", "list", "--json").stdout) == []
+        assert reused(semantic("chat", *options, stdin=f"{SECRET}\n")) == [0]
+
+        address = server.url.removesuffix("/v1")
+        assert httpx.get(f"{address}/admin/agents").status_code == 401
+        assert server.stop() == 0
+    assert not (tmp_path / "store" / "server.json").exists()
+    check_log((tmp_path / "log").read_text())
+
+
+def check_log(log: str) -> None:
+    lines = [json.loads(line) for line in log.splitlines()]
+    finished = [line for line in lines if line["event"] == "request_finished"]
+    assert len(finished) == 3
+    assert len({line["request_id"] for line in finished}) == 3
+    assert all(len(line["agent"]) == 64 for line in finished)
+    for key in ("prompt_tokens", "cached_tokens", "completion_tokens", "ttft_s", "duration_s"):
+        assert all(line[key] is not None for line in finished), key
+    assert SECRET not in log
+    assert "Ptolemy" not in log
+    assert AGENT not in log
+
+
+def test_who_asks_twice_to_stop_is_not_kept_waiting(
+    tmp_path: Path, settings: dict[str, str]
+) -> None:
+    patient = {**settings, "SEMANTIC_SERVER__SHUTDOWN_TIMEOUT_S": "100"}
+    with ServerProcess(tmp_path / "store", log=tmp_path / "log", settings=patient) as server:
+        body = {
+            "model": "smollm2-135m-instruct",
+            "messages": [{"role": "user", "content": "Count to one thousand."}],
+            "max_tokens": 4000,
+            "stream": True,
+        }
+        with httpx.stream(
+            "POST", f"{server.url}/chat/completions", json=body, timeout=60
+        ) as answer:
+            lines = answer.iter_lines()
+            while '"content":""' in next(line for line in lines if line.startswith("data")):
+                pass
+            server.process.send_signal(signal.SIGTERM)
+            time.sleep(0.5)
+            assert server.process.poll() is None
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(30) == 0
+    # What the answer had computed is on disk all the same.
+    assert list((tmp_path / "store" / "blk").rglob("*.tail.st"))
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def test_a_start_can_be_interrupted(tmp_path: Path, settings: dict[str, str]) -> None:
+    log = tmp_path / "log"
+    with log.open("w") as stderr:
+        server = subprocess.Popen(  # noqa: S603 - our own command
+            [sys.executable, "-m", "semantic", "serve", "--port", "0", "--store", str(tmp_path)],
+            env={**os.environ, **settings},
+            stderr=stderr,
+        )
+    deadline = time.monotonic() + 60
+    while '"blas"' not in log.read_text() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    server.send_signal(signal.SIGINT)
+    assert server.wait(10) == 128 + signal.SIGINT
+    assert log.read_text().endswith("stopped by SIGINT\n")
+    assert "Traceback" not in log.read_text()
