@@ -96,10 +96,12 @@ class Generation:
             raise
         return stream
 
-    async def drain(self) -> None:
-        """Wait until the answers that have ended are remembered."""
-        if self._running:
-            await asyncio.wait(self._running)
+    async def drain(self, timeout_s: float) -> bool:
+        """Wait until the answers are remembered. False if that took longer than `timeout_s`."""
+        if not self._running:
+            return True
+        _, unfinished = await asyncio.wait(self._running, timeout=timeout_s)
+        return not unfinished
 
     async def _prompt(self, request: GenerationRequest, agent: OpenAgent | None) -> _Prompt:
         branches = agent.record.branches if agent else ()

@@ -54,7 +54,8 @@ class Application:
         """End running answers, keep what they computed, write what waits, free the store."""
         if not self.engine.stop(timeout_s):
             self.telemetry.warning("engine_not_stopped", waited_s=timeout_s)
-        await self.generation.drain()
+        if not await self.generation.drain(timeout_s):
+            self.telemetry.warning("answers_not_finished", waited_s=timeout_s)
         if not self.writes.close(timeout_s):
             self.telemetry.warning("writes_not_finished", waited_s=timeout_s)
         self.lock.release()

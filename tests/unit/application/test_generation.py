@@ -126,7 +126,7 @@ class Server:
 
         async def limited() -> Result:
             result = await asyncio.wait_for(work, PATIENCE_S)
-            await asyncio.wait_for(self.generation.drain(), PATIENCE_S)
+            assert await self.generation.drain(PATIENCE_S)
             assert not self.agents._open
             return result
 
