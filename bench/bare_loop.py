@@ -1,4 +1,7 @@
-"""The floor: mlx-lm's own `BatchGenerator`, nothing around it, on the same model and BLAS.
+"""The floor: mlx-lm's own `BatchGenerator`, nothing around it.
+
+On the same model and BLAS, and in chunks of the server's size: mlx-lm's default is much slower on
+a CPU.
 
 Reads one JSON list of chat messages from standard input, prints one JSON line:
 `{"ttft_s": ..., "prompt_tokens": ...}`.
@@ -21,7 +24,7 @@ def main() -> None:
 
     from mlx_lm.generate import BatchGenerator  # noqa: PLC0415 - after the BLAS
 
-    from semantic.adapters.outbound.mlx.model_loader import load_weights  # noqa: PLC0415
+    from semantic.adapters.outbound.mlx.model_loader import backend, load_weights  # noqa: PLC0415
     from semantic.adapters.outbound.mlx.model_source import resolve  # noqa: PLC0415
     from semantic.adapters.outbound.mlx.tokenizer import MlxTokenizer  # noqa: PLC0415
     from semantic.domain.chat import ChatMessage, Role  # noqa: PLC0415
@@ -33,7 +36,11 @@ def main() -> None:
 
     begin = time.perf_counter()
     prompt = tokenizer.encode(tokenizer.render(messages))
-    generator = BatchGenerator(model)
+    on_cpu = backend() == "cpu"
+    engine = settings.engine
+    generator = BatchGenerator(
+        model, prefill_step_size=engine.chunk_tokens_cpu if on_cpu else engine.chunk_tokens_gpu
+    )
     generator.insert([list(prompt)], [1])
     generator.next_generated()  # type: ignore[no-untyped-call] # mlx-lm is untyped
     ttft_s = time.perf_counter() - begin

@@ -64,6 +64,7 @@ class EngineLoop:
         self._unfinished = 0
         self._alive = False
         self._thread: threading.Thread | None = None
+        self._ended = threading.Event()
 
     @property
     def alive(self) -> bool:
@@ -74,7 +75,7 @@ class EngineLoop:
         """Start the thread; return once `build` has run on it, since the engine belongs to it.
 
         Raises:
-            BaseException: whatever `build` raised; the thread has ended then.
+            BaseException: whatever `build` raised; the thread's work has ended then.
         """
         outcome: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
         self._thread = threading.Thread(
@@ -120,14 +121,22 @@ class EngineLoop:
             self._inbox.put(_Drop(own, others, done))
 
     def stop(self, timeout_s: float) -> bool:
-        """End all jobs and the thread. False if that took longer than `timeout_s`."""
+        """End all jobs and the thread's work. False if that took longer than `timeout_s`."""
         if self._thread is None:
             return True
         self._inbox.put(_Stop())
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        return self._ended.wait(timeout_s)
 
     def _run(
+        self, build: Callable[[], EngineParts], outcome: "queue.SimpleQueue[BaseException | None]"
+    ) -> None:
+        self._work(build, outcome)
+        self._ended.set()
+        # The thread itself must not end: an engine's library may tear down its thread's state then,
+        # and abort the process if the interpreter is being finalised meanwhile. MLX does.
+        threading.Event().wait()
+
+    def _work(
         self, build: Callable[[], EngineParts], outcome: "queue.SimpleQueue[BaseException | None]"
     ) -> None:
         try:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from semantic.domain.agent import AgentId, AgentRecord
 from semantic.domain.block import StoredBlock
-from semantic.domain.errors import SemanticError
+from semantic.domain.errors import CachePersistenceError, SemanticError
 from semantic.domain.ids import BlockKey, Namespace
 from semantic.ports.agent_store import AgentStore
 from semantic.ports.block_store import BlockStore
@@ -63,6 +63,7 @@ class WriteBehind:
         self._queue: queue.SimpleQueue[_Write | _Save | _Delete | _Last] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._pending: dict[BlockKey, StoredBlock] = {}
+        self._unwritten: set[BlockKey] = set()
         self._nbytes = 0
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="write-behind", daemon=True)
@@ -140,15 +141,24 @@ class WriteBehind:
             case _Delete():
                 self._forget(item)
 
+    def _put(self, block: StoredBlock) -> None:
+        """Write a block, unless the one before it is missing: a chain on disk has no hole."""
+        if block.header.parent in self._unwritten:
+            raise CachePersistenceError("the block before it could not be written")
+        self._blocks.put(block)
+        self._unwritten.discard(block.header.key)
+
     def _write(self, write: _Write) -> None:
         header = write.block.header
         try:
-            self._blocks.put(write.block)
+            self._put(write.block)
             self._delete_blocks(header.namespace, write.replaces)
         except SemanticError as error:
             # The block stays usable in memory; after a restart it is recomputed.
+            self._unwritten.add(header.key)
             self._telemetry.warning("block_not_written", key=header.key, error=str(error))
         except Exception as error:  # noqa: BLE001 - the writer must outlive any one block
+            self._unwritten.add(header.key)
             self._telemetry.error("block_not_written", key=header.key, error=repr(error))
         finally:
             with self._lock:

@@ -110,9 +110,11 @@ class Recall:
 def recall(branches: tuple[Branch, ...], rendered: str) -> Recall:
     """Find the branch that knows the longest beginning of `rendered`.
 
-    Ids are reused only where the rendered text is identical, whole segments at a time: segments
-    end where a template's or the model's own turn ends, so the rest tokenizes on its own.
-    The newest branch wins a tie.
+    Ids are reused only where the rendered text is identical, whole segments at a time; the rest
+    tokenizes on its own. A segment mostly ends with a turn, at a special token. Where a reply that
+    was cut short is continued by hand, the seam's ids may differ from tokenizing all at once: the
+    text is the same, and the ids are those that were really generated. The newest branch wins a
+    tie.
     """
     best = Recall()
     for branch in reversed(branches):

@@ -3,8 +3,10 @@
 What a command needs is imported inside it: `semantic version` loads no engine and no server.
 """
 
+import os
 import sys
-from typing import Annotated
+from contextlib import suppress
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -13,6 +15,8 @@ from semantic.domain.errors import InvalidRequestError, SemanticError
 from semantic.entrypoints.commands import agents, config, exit_codes, models, options, output
 from semantic.entrypoints.commands.chat import chat
 from semantic.entrypoints.commands.doctor import doctor
+
+_ENGINE = "mlx.core"
 
 app = typer.Typer(
     help="An inference server in which each agent's memory is a durable, named object.",
@@ -23,13 +27,29 @@ app = typer.Typer(
 )
 
 
-def main() -> None:
+def main() -> NoReturn:
+    """Run the command line and end the process."""
+    code = run()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # nobody may read it any more
+            stream.flush()
+    if _ENGINE in sys.modules:
+        # Not sys.exit: one of MLX's threads may let go of a Python object while the interpreter
+        # is torn down, and abort the process. All that must last has been closed by now.
+        os._exit(code)
+    sys.exit(code)
+
+
+def run() -> int:
     """Run the command line; a mistake of the user's is told in a line, not as a traceback."""
     try:
         app()
     except SemanticError as error:
         output.complain(error)
-        sys.exit(_exit_code(error))
+        return _exit_code(error)
+    except SystemExit as left:
+        return left.code if isinstance(left.code, int) else exit_codes.OK
+    return exit_codes.OK
 
 
 @app.command()
@@ -45,7 +65,7 @@ def version(*, as_json: options.AsJson = False) -> None:
 def serve(
     *,
     model: Annotated[
-        str | None, typer.Option(help="'default', a folder, or a Hugging Face id.")
+        str | None, typer.Option(help="'default', a folder, a GGUF file, or a Hugging Face id.")
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0: any free one.")] = None,

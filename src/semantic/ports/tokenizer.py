@@ -18,7 +18,7 @@ class TokenDecoder(Protocol):
 
 
 class Tokenizer(Protocol):
-    """A model's tokenizer and chat template. May be called from any one thread at a time."""
+    """A model's tokenizer and chat template. Safe to call from several threads."""
 
     @property
     def stop_tokens(self) -> frozenset[TokenId]:

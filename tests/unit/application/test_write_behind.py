@@ -176,6 +176,31 @@ class TestFailure:
         assert bench.blocks.exists(NAMESPACE, THIRD.header.key)
         assert bench.reported() == [("warning", "block_not_deleted")]
 
+    def test_no_block_is_written_after_one_that_could_not_be(self, bench: Bench) -> None:
+        child = make_block((4,), parent=FIRST.header)
+        grandchild = make_block((5,), parent=child.header)
+        bench.blocks.failing = True
+        bench.writes.submit(FIRST)
+        assert bench.save_and_wait()
+        bench.blocks.failing = False
+        for block in (child, grandchild, SECOND):
+            bench.writes.submit(block)
+        bench.finish()
+        assert not bench.blocks.exists(NAMESPACE, child.header.key)
+        assert not bench.blocks.exists(NAMESPACE, grandchild.header.key)
+        assert bench.blocks.exists(NAMESPACE, SECOND.header.key)
+
+    def test_after_a_later_success_its_children_are_written(self, bench: Bench) -> None:
+        child = make_block((4,), parent=FIRST.header)
+        bench.blocks.failing = True
+        bench.writes.submit(FIRST)
+        assert bench.save_and_wait()
+        bench.blocks.failing = False
+        bench.writes.submit(FIRST)
+        bench.writes.submit(child)
+        bench.finish()
+        assert bench.blocks.exists(NAMESPACE, child.header.key)
+
     def test_who_waits_for_a_record_hears_that_it_failed(self, bench: Bench) -> None:
         bench.agents.failing = True
         assert bench.save_and_wait() is False

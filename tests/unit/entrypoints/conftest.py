@@ -29,9 +29,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
 
     def main(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["semantic", *arguments])
-        with pytest.raises(SystemExit) as left:
-            cli.main()
+        code = cli.run()
         out, err = capsys.readouterr()
-        return int(left.value.code or 0), out, err
+        return code, out, err
 
     return main

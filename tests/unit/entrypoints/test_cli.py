@@ -100,4 +100,4 @@ def test_a_bug_is_not_told_as_a_mistake(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["semantic", "serve"])
     with pytest.raises(KeyError):
-        cli.main()
+        cli.run()

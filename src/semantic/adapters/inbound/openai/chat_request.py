@@ -88,6 +88,13 @@ class NotSupported(_Wire):
     frequency_penalty: Annotated[JsonValue, _only(0, 0.0)] = None
     presence_penalty: Annotated[JsonValue, _only(0, 0.0)] = None
     logit_bias: Annotated[JsonValue, _only({})] = None
+    tool_choice: Annotated[JsonValue, _only("none", "auto")] = None
+    function_call: Annotated[JsonValue, _only("none", "auto")] = None
+    # Other local servers' extensions.
+    top_k: Annotated[JsonValue, _only(0, -1)] = None
+    min_p: Annotated[JsonValue, _only(0, 0.0)] = None
+    repetition_penalty: Annotated[JsonValue, _only(1, 1.0)] = None
+    stop_token_ids: Annotated[JsonValue, _only([])] = None
     modalities: Annotated[JsonValue, _only(["text"])] = None
     audio: Annotated[JsonValue, _only()] = None
     web_search_options: Annotated[JsonValue, _only()] = None

@@ -58,6 +58,15 @@ class MlxModelLoader:
                 model=source.model_id,
                 reason="not every layer keeps full attention of one shape; its KV is not kept",
             )
+        # What is proven of a type is proven of its full-attention models.
+        batch = max_batch(str(config.get("model_type")), self._batch_limit) if spec else 1
+        if batch < self._batch_limit:
+            self._telemetry.warning(
+                "model_runs_alone",
+                model=source.model_id,
+                max_batch=batch,
+                reason="batches of this model type are not proven right; answers wait in turn",
+            )
         try:
             digests = digest_model(source.path, self._cache_dir)
         except OSError as error:
@@ -75,8 +84,7 @@ class MlxModelLoader:
             spec=spec,
             namespace=identity.namespace,
             max_context=_max_context(config),
-            # What is proven of a type is proven of its full-attention models.
-            max_batch=max_batch(str(config.get("model_type")), self._batch_limit) if spec else 1,
+            max_batch=batch,
         )
 
 

@@ -4,6 +4,7 @@ Owns the adaptation of mlx-lm's tokenizer to the port. What the model's own temp
 vocabulary say is done as they say; only a model without a template gets a plain one from here.
 """
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -25,6 +26,8 @@ class MlxTokenizer:
 
     def __init__(self, wrapper: TokenizerWrapper) -> None:
         self._wrapper = wrapper
+        # A fast tokenizer refuses ("already borrowed") to be set up while another thread uses it.
+        self._lock = threading.Lock()
         self._special = frozenset(
             index for index, token in wrapper.added_tokens_decoder.items() if token.special
         )
@@ -55,9 +58,10 @@ class MlxTokenizer:
             return self._render_plainly(messages)
         turns = [{"role": m.role.value, "content": m.content} for m in messages]
         try:
-            text = self._wrapper.apply_chat_template(  # type: ignore[no-untyped-call]
-                turns, tokenize=False, add_generation_prompt=True
-            )
+            with self._lock:
+                text = self._wrapper.apply_chat_template(  # type: ignore[no-untyped-call]
+                    turns, tokenize=False, add_generation_prompt=True
+                )
         except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
             message = f"the model's chat template refuses these messages: {error}"
             raise InvalidRequestError(message, field="messages") from error
@@ -65,15 +69,16 @@ class MlxTokenizer:
 
     def encode(self, text: str) -> tuple[TokenId, ...]:
         """Ids of rendered text; markers in it become special tokens, none are added."""
-        return tuple(self._wrapper.encode(text, add_special_tokens=False, verbose=False))
+        with self._lock:
+            return tuple(self._wrapper.encode(text, add_special_tokens=False, verbose=False))
 
     def decode(self, tokens: Sequence[TokenId]) -> str:
         """Text of ids, special tokens included."""
-        return str(
-            self._wrapper.decode(
+        with self._lock:
+            text = self._wrapper.decode(
                 list(tokens), skip_special_tokens=False, clean_up_tokenization_spaces=False
             )
-        )
+        return str(text)
 
     def decoder(self) -> "StreamDecoder":
         """A new decoder for one answer; special tokens leave no text."""
