@@ -98,9 +98,11 @@ class TestSmallModels:
     def test_an_unproven_type_runs_alone_and_keeps_its_memory(self, tmp_path: Path) -> None:
         config = {**LLAMA, "model_type": "qwen2", "rope_theta": 1e6, "tie_word_embeddings": True}
         folder = random_models.write_folder(tmp_path / "m", config)
-        capabilities = load(folder, tmp_path / "cache").executor.capabilities
+        telemetry = RecordedTelemetry()
+        capabilities = load(folder, tmp_path / "cache", telemetry).executor.capabilities
         assert capabilities.granularity is Granularity.BLOCK
         assert capabilities.max_batch == 1
+        assert [event for _, event, _ in telemetry.events] == ["model_runs_alone"]
 
     @pytest.mark.parametrize("config", [random_models.GEMMA3, random_models.GPT_OSS])
     def test_a_sliding_model_runs_without_memory(
@@ -114,7 +116,8 @@ class TestSmallModels:
         assert capabilities.spec is None
         assert capabilities.max_batch == 1
         assert [(level, event) for level, event, _ in telemetry.events] == [
-            ("warning", "model_without_memory")
+            ("warning", "model_without_memory"),
+            ("warning", "model_runs_alone"),
         ]
         assert len(answer(loaded.executor, tuple(range(30)), 12)) == 12
 

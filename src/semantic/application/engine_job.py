@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 from semantic.application.kv_cache import Chain
 from semantic.application.text_stream import TextStream
-from semantic.domain.block import StoredBlock
 from semantic.domain.chat import FinishReason
 from semantic.domain.errors import SemanticError
 from semantic.domain.ids import BlockKey, TokenId
@@ -57,14 +56,13 @@ JobEvent = JobStarted | JobText | JobEnded | JobFailed
 class Loading:
     """Blocks that a sequence waits for: which, what is there, what is to come, until when.
 
-    `held` keeps hot blocks from being evicted meanwhile.
+    `held` keeps those that are there from being evicted meanwhile.
     """
 
     uses: tuple[BlockUse, ...]
     held: dict[BlockKey, BlockHandle]
     missing: set[BlockKey]
     deadline: float
-    arrived: dict[BlockKey, StoredBlock | None] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -98,10 +98,11 @@ class EngineWork:
         job = self._jobs.get(sequence)
         if job is None or job.loading is None:
             return
-        job.loading.arrived[key] = block
-        job.loading.missing.discard(key)
-        if not job.loading.missing:
-            self._guarded(job, partial(self._attach, loading=job.loading))
+        loading = job.loading
+        loading.missing.discard(key)
+        self._guarded(job, partial(self._take_in, loading=loading, key=key, block=block))
+        if not loading.missing and sequence in self._jobs:
+            self._guarded(job, partial(self._attach, loading=loading))
 
     def drop(self, own: Lineage, others: Lineage) -> tuple[BlockKey, ...]:
         """Forget blocks; running jobs have their own copies. See `KvCache.drop`."""
@@ -142,7 +143,7 @@ class EngineWork:
         """The blocks are there, or their time is up: attach those that are good, in order."""
         job.loading = None
         sequence = job.sequence
-        blocks = self._usable(sequence.prompt, loading)
+        blocks = _usable(loading)
         self._parts.cache.used(loading.uses)
         position = sum(block.length for block in blocks)
         self._parts.executor.attach(
@@ -153,19 +154,18 @@ class EngineWork:
         sequence.restored(position)
         job.emit(JobStarted(position))
 
-    def _usable(self, prompt: tuple[TokenId, ...], loading: Loading) -> list[AttachedBlock]:
-        blocks: list[AttachedBlock] = []
+    def _take_in(
+        self, job: Job, loading: Loading, key: BlockKey, block: StoredBlock | None
+    ) -> None:
+        """Import a block at once: the others are still being read meanwhile."""
         position = 0
         for use in loading.uses:
-            handle = loading.held.get(use.key)
-            if handle is None and use.key in loading.arrived:
-                expected = prompt[position : position + use.length]
-                handle = self._parts.cache.adopt(use, expected, loading.arrived[use.key])
-            if handle is None:
-                break
-            blocks.append(AttachedBlock(handle, use.length))
+            if use.key == key:
+                expected = job.sequence.prompt[position : position + use.length]
+                handle = self._parts.cache.adopt(use, expected, block)
+                if handle is not None:
+                    loading.held[key] = handle
             position += use.length
-        return blocks
 
     def _expire_reads(self) -> None:
         now = self._parts.clock.monotonic()
@@ -269,3 +269,14 @@ class EngineWork:
             for job in list(self._jobs.values()):
                 if job.sequence.state in in_engine:
                     job.context.run(self._fail, job, error)
+
+
+def _usable(loading: Loading) -> list[AttachedBlock]:
+    """The blocks that are there, up to the first that is not."""
+    blocks: list[AttachedBlock] = []
+    for use in loading.uses:
+        handle = loading.held.get(use.key)
+        if handle is None:
+            break
+        blocks.append(AttachedBlock(handle, use.length))
+    return blocks

@@ -87,7 +87,9 @@ def build(settings: Settings, admin_token: str) -> Application:
             chunk_alone=chunk_alone,
             chunk_shared=settings.engine.chunk_tokens_shared,
         )
-        reader = BlockReader(blocks, writes, settings.store.reader_threads, telemetry)
+        # Reading is mostly copying and hashing: threads without a core of their own only queue.
+        threads = min(settings.store.reader_threads, os.cpu_count() or 1)
+        reader = BlockReader(blocks, writes, threads, telemetry)
         return EngineParts(
             executor=model.executor,
             cache=cache,

@@ -16,7 +16,10 @@ from semantic.adapters.outbound.mlx.model_source import ResolvedModel, resolve
 from semantic.adapters.outbound.mlx.ragged import max_batch
 from semantic.adapters.outbound.mlx.tokenizer import MlxTokenizer
 from semantic.domain.cache_spec import CacheIdentity, Granularity, ModelCacheSpec
-from semantic.domain.errors import ModelLoadError
+from semantic.domain.errors import EngineError, ModelLoadError
+from semantic.domain.ids import SequenceId
+from semantic.domain.sampling import SamplingParams
+from semantic.domain.step_plan import PrefillChunk, StepPlan
 from semantic.ports.model_executor import Capabilities
 from semantic.ports.model_loader import LoadedModel
 from semantic.ports.telemetry import Telemetry
@@ -40,11 +43,12 @@ class MlxModelLoader:
         """Find, read and check the model."""
         source = resolve(self._model_id, self._cache_dir, self._telemetry)
         model, config = load_weights(source.path)
-        capabilities = self._describe(source, model, config)
+        executor = MlxExecutor(model, self._describe(source, model, config))
+        _warm_up(executor)
         return LoadedModel(
             model_id=source.model_id,
             created=source.created,
-            executor=MlxExecutor(model, capabilities),
+            executor=executor,
             tokenizer=MlxTokenizer.load(source.path),
         )
 
@@ -103,6 +107,22 @@ def load_weights(folder: Path) -> tuple[Module, dict[str, object]]:
         # mlx-lm raises whatever a missing key or an odd shape makes Python raise.
         raise ModelLoadError(f"{folder}: {error}") from error
     return model, config
+
+
+def _warm_up(executor: MlxExecutor) -> None:
+    """Run a few tokens, so that the first request does not wait for kernels to be made.
+
+    Raises:
+        ModelLoadError: if the model cannot run them.
+    """
+    sequence = SequenceId(0)
+    try:
+        executor.attach(sequence, (), (), SamplingParams(temperature=0))
+        executor.run(StepPlan(prefill=PrefillChunk(sequence, (0, 0), last=True)))
+        executor.run(StepPlan(decode=(sequence,)))
+    except EngineError as error:
+        raise ModelLoadError(f"the model failed on its first tokens: {error}") from error
+    executor.release(sequence)
 
 
 def backend() -> str:
