@@ -22,6 +22,7 @@ JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 # What `make bench` measures, in place of the demo's defaults: `--history-tokens 500` is a quick look,
 # but the promises are made for 2,000 and judged all the same.
+DEMO ?=
 BENCH ?=
 
 CHECKS := lint typecheck complexity security licenses docs
@@ -64,8 +65,8 @@ run: $(SERVER) ## Serve the default model
 	$(BIN)/semantic serve
 
 .PHONY: demo
-demo: $(READY) ## Three agents, SIGKILL, and they go on: measured and checked
-	$(BIN)/python -m bench.demo
+demo: $(READY) ## Three agents, SIGKILL, and they go on: measured and checked (DEMO=options)
+	$(BIN)/python -m bench.demo $(DEMO)
 
 .PHONY: bench
 bench: $(READY) ## Ratios of cold, warm and hot in one run, judged (BENCH='--history-tokens 500': quicker)
