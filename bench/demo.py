@@ -85,12 +85,12 @@ class Demo:
             server.stop()
         return run
 
-    def bare(self, script: Script) -> float:
-        """TTFT of a bare mlx-lm loop on an agent's first prompt."""
+    def bare(self, script: Script, *options: str) -> float:
+        """TTFT of a bare mlx-lm loop on an agent's first prompt; `options` are its own."""
         messages = [{"role": "user", "content": self._opening(script)}]
         with self._console.status("a bare mlx-lm loop reads the same prompt ..."):
-            done = subprocess.run(
-                [sys.executable, "-m", "bench.bare_loop"],
+            done = subprocess.run(  # noqa: S603 - our own command
+                [sys.executable, "-m", "bench.bare_loop", *options],
                 input=json.dumps(messages).encode(),
                 stdout=subprocess.PIPE,
                 check=True,
@@ -154,8 +154,8 @@ def table(broken: Run, whole: Run, read_s: float) -> Table:
         "warm",
         "hot",
         "read files",
-        "tokens reused",
-        "cold/warm",
+        "reused",
+        "ratio",
         "same words",
     ):
         shown.add_column(column, justify="left" if column == "agent" else "right")
@@ -181,8 +181,7 @@ def checks(broken: Run, whole: Run, read_s: float, bare_s: float) -> list[Check]
     cold = median(turn.ttft_s for turn in broken.first)
     warm = _typical([turn for turns in broken.later for turn in turns])
     hot = _typical([turn for turns in whole.later for turn in turns])
-    # The least of two runs each: what disturbs a run only ever makes it slower.
-    same_prompt = min(broken.first[0].ttft_s, whole.first[0].ttft_s)
+    same_prompt = _cold_on_the_floors_prompt(broken, whole)
     allowed = hot + read_s + MAX_OVER_HOT_S
     return [
         Check(
@@ -213,6 +212,11 @@ def checks(broken: Run, whole: Run, read_s: float, bare_s: float) -> list[Check]
     ]
 
 
+def _cold_on_the_floors_prompt(broken: Run, whole: Run) -> float:
+    """The lesser of two runs: what disturbs a run only ever makes it slower."""
+    return min(broken.first[0].ttft_s, whole.first[0].ttft_s)
+
+
 def _typical(turns: list[Turn]) -> float:
     return median(turn.ttft_s for turn in turns)
 
@@ -237,9 +241,9 @@ def main() -> int:
         console.rule("three agents, then SIGKILL, then they go on")
         broken, read_s = demo.interrupted()
         bare_s = demo.bare(SCRIPTS[0])
+        alike_s = demo.bare(SCRIPTS[0], "--server-chunks")
         console.rule("the same conversations, never interrupted")
         whole = demo.uninterrupted()
-        bare_s = min(bare_s, demo.bare(SCRIPTS[0]))
     if options.svg is not None:
         console.export_text(clear=True)
     console.print(table(broken, whole, read_s))
@@ -247,6 +251,12 @@ def main() -> int:
     for check in results:
         mark = "[green]kept[/green]  " if check.met else "[red]BROKEN[/red]"
         console.print(f"{mark} {check.text}", highlight=False)
+    alike = _cold_on_the_floors_prompt(broken, whole) / alike_s
+    console.print(
+        f"not judged: in chunks of the server's size that loop takes {alike_s:.2f} s; cold is "
+        f"{alike:.2f} times as long",
+        highlight=False,
+    )
     if options.svg is not None:
         console.save_svg(str(options.svg), title="make demo")
     return 0 if all(check.met for check in results) else 1
