@@ -81,6 +81,8 @@ class ModelExecutor(Protocol):
 
         Raises:
             ValueError: if those positions have not all been computed.
+            IncompatibleCacheError: if this model's KV cannot be kept.
+            EngineError: if the cache does not hold exactly the tokens that went in.
         """
 
     def export(self, handle: BlockHandle) -> tuple[Part, ...]:
