@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ANSWER_TIMEOUT_S = 300.0
-UNREACHABLE = ("ConnectionError", "ProxyError", "Timeout", "Could not connect")
+UNREACHABLE = ("ConnectionError", "ProxyError", "SSLError", "Timeout", "Could not connect")
 """What pip-audit's complaints hold where there is no network."""
 SHOWN = 160
 """Characters of a complaint."""
