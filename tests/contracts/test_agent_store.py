@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.fakes.memory_agent_store import MemoryAgentStore
-from tests.fakes.recording_telemetry import RecordingTelemetry
+from tests.fakes.recorded_telemetry import RecordedTelemetry
 
 from semantic.adapters.outbound.storage.agent_files import AgentFiles
 from semantic.domain.agent import AgentId, AgentRecord, Branch, Segment
@@ -42,7 +42,7 @@ def on_disk(root: Path) -> Candidate:
         data[len(data) // 2] ^= 1
         path.write_bytes(data)
 
-    return Candidate(AgentFiles(root, RecordingTelemetry()), damage)
+    return Candidate(AgentFiles(root, RecordedTelemetry()), damage)
 
 
 def in_memory(_: Path) -> Candidate:

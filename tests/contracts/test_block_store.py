@@ -8,7 +8,7 @@ from threading import Thread
 import pytest
 from tests.fakes.blocks import NAMESPACE, OTHER_NAMESPACE, make_block
 from tests.fakes.memory_block_store import MemoryBlockStore
-from tests.fakes.recording_telemetry import RecordingTelemetry
+from tests.fakes.recorded_telemetry import RecordedTelemetry
 
 from semantic.adapters.outbound.storage.block_files import BlockFiles
 from semantic.domain.block import BlockKind
@@ -32,7 +32,7 @@ def on_disk(root: Path) -> Candidate:
         data[-1] ^= 1
         path.write_bytes(data)
 
-    return Candidate(BlockFiles(root, RecordingTelemetry()), damage)
+    return Candidate(BlockFiles(root, RecordedTelemetry()), damage)
 
 
 def in_memory(_: Path) -> Candidate:

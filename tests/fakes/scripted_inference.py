@@ -5,8 +5,8 @@ import enum
 import threading
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
 
+from semantic.application.event_stream import EventStream
 from semantic.domain.chat import (
     Finished,
     FinishReason,
@@ -73,7 +73,7 @@ class ScriptedInference:
         return self.is_ready
 
 
-class ScriptedEvents(AsyncGenerator[GenerationEvent, None]):
+class ScriptedEvents(EventStream):
     """One answer. A class, so that closing it is seen even where it was never begun."""
 
     def __init__(self, inference: ScriptedInference) -> None:
@@ -95,15 +95,6 @@ class ScriptedEvents(AsyncGenerator[GenerationEvent, None]):
                 case _:
                     return step
         raise StopAsyncIteration
-
-    async def athrow(
-        self,
-        typ: type[BaseException] | BaseException,
-        val: BaseException | object = None,  # noqa: ARG002 - the protocol's older form
-        tb: TracebackType | None = None,  # noqa: ARG002
-    ) -> GenerationEvent:
-        await self.aclose()
-        raise typ
 
     async def aclose(self) -> None:
         # Gives way once, as the real one does: a cancelled caller must still get through.

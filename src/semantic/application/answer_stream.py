@@ -1,14 +1,14 @@
 """One answer's events, from whoever makes them to the one who reads them."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
-from types import TracebackType
+from collections.abc import Callable
 
+from semantic.application.event_stream import EventStream
 from semantic.domain.chat import Finished, GenerationEvent
 from semantic.domain.errors import SemanticError
 
 
-class AnswerStream(AsyncGenerator[GenerationEvent, None]):
+class AnswerStream(EventStream):
     """An async generator whose closing cancels the answer, begun to be read or not."""
 
     def __init__(self, cancel: Callable[[], None]) -> None:
@@ -42,16 +42,6 @@ class AnswerStream(AsyncGenerator[GenerationEvent, None]):
         if isinstance(event, Finished):
             self._over = True
         return event
-
-    async def athrow(
-        self,
-        typ: type[BaseException] | BaseException,
-        val: BaseException | object = None,  # noqa: ARG002 - the protocol's older form
-        tb: TracebackType | None = None,  # noqa: ARG002
-    ) -> GenerationEvent:
-        """Close the stream and raise what is thrown."""
-        await self.aclose()
-        raise typ
 
     async def aclose(self) -> None:
         """Stop listening; an answer that is not over yet is cancelled."""

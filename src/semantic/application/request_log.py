@@ -5,8 +5,8 @@ answer, which is where the request's and the agent's names are.
 """
 
 from collections.abc import AsyncGenerator
-from types import TracebackType
 
+from semantic.application.event_stream import EventStream
 from semantic.domain.chat import Finished, GenerationEvent, GenerationRequest, Started, TextDelta
 from semantic.domain.errors import SemanticError
 from semantic.ports.clock import Clock
@@ -41,7 +41,7 @@ class RequestLog:
         return _LoggedAnswer(events, begun, self._clock, self._telemetry)
 
 
-class _LoggedAnswer(AsyncGenerator[GenerationEvent, None]):
+class _LoggedAnswer(EventStream):
     """The events of another, whose closing it passes on, begun to be read or not."""
 
     def __init__(
@@ -75,16 +75,6 @@ class _LoggedAnswer(AsyncGenerator[GenerationEvent, None]):
             case Finished(reason, usage):
                 self._tell(reason.value, completion_tokens=usage.completion_tokens)
         return event
-
-    async def athrow(
-        self,
-        typ: type[BaseException] | BaseException,
-        val: BaseException | object = None,  # noqa: ARG002 - the protocol's older form
-        tb: TracebackType | None = None,  # noqa: ARG002
-    ) -> GenerationEvent:
-        """Close the answer and raise what is thrown."""
-        await self.aclose()
-        raise typ
 
     async def aclose(self) -> None:
         """Close the answer; if it is not over yet, its reader has left."""

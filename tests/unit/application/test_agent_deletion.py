@@ -4,7 +4,7 @@ import pytest
 from tests.fakes.blocks import NAMESPACE, OTHER_NAMESPACE
 from tests.fakes.memory_agent_store import MemoryAgentStore
 from tests.fakes.memory_block_store import MemoryBlockStore
-from tests.fakes.recording_telemetry import RecordingTelemetry
+from tests.fakes.recorded_telemetry import RecordedTelemetry
 from tests.fakes.remembered import remember, store_blocks, tokens
 
 from semantic.adapters.outbound.storage.agent_files import AgentFiles
@@ -22,7 +22,7 @@ Stores = tuple[AgentStore, BlockStore]
 def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Stores:
     if request.param == "memory":
         return MemoryAgentStore(), MemoryBlockStore()
-    telemetry = RecordingTelemetry()
+    telemetry = RecordedTelemetry()
     return AgentFiles(tmp_path, telemetry), BlockFiles(tmp_path, telemetry)
 
 

@@ -4,7 +4,7 @@ import pytest
 from tests.fakes.blocks import NAMESPACE, OTHER_NAMESPACE
 from tests.fakes.memory_agent_store import MemoryAgentStore
 from tests.fakes.memory_block_store import MemoryBlockStore
-from tests.fakes.recording_telemetry import RecordingTelemetry
+from tests.fakes.recorded_telemetry import RecordedTelemetry
 from tests.fakes.remembered import remember, store_blocks, tokens
 
 from semantic.adapters.outbound.storage.agent_listing import AgentListing
@@ -84,11 +84,11 @@ def test_a_name_that_no_agent_can_have_is_refused(
 def test_blocks_on_disk_are_measured_without_being_touched(
     tmp_path: Path, records: MemoryAgentStore
 ) -> None:
-    store = BlockFiles(tmp_path, RecordingTelemetry())
+    store = BlockFiles(tmp_path, RecordedTelemetry())
     remember(records, store, "al", tokens(300))
     (tmp_path / "tmp" / "block-1-0").write_bytes(b"a server is writing this")
     before = sorted(tmp_path.rglob("*"))
-    telemetry = RecordingTelemetry()
+    telemetry = RecordedTelemetry()
     [found] = footprints("al", records, BlockListing(tmp_path, telemetry))
     assert found.nbytes == sum(path.stat().st_size for path in tmp_path.rglob("*.st"))
     assert sorted(tmp_path.rglob("*")) == before
@@ -96,15 +96,15 @@ def test_blocks_on_disk_are_measured_without_being_touched(
 
 
 def test_a_store_that_is_not_there_is_empty(tmp_path: Path) -> None:
-    telemetry = RecordingTelemetry()
+    telemetry = RecordedTelemetry()
     assert agents(AgentListing(tmp_path / "none", telemetry)) == ()
     assert list(BlockListing(tmp_path / "none", telemetry).headers(NAMESPACE)) == []
 
 
 def test_a_block_that_is_gone_takes_nothing(tmp_path: Path) -> None:
-    store = BlockFiles(tmp_path, RecordingTelemetry())
+    store = BlockFiles(tmp_path, RecordedTelemetry())
     [key] = store_blocks(store, tokens(3))
-    listing = BlockListing(tmp_path, RecordingTelemetry())
+    listing = BlockListing(tmp_path, RecordedTelemetry())
     [header] = listing.headers(NAMESPACE)
     store.delete(NAMESPACE, key)
     assert listing.nbytes(header) == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from tests.fakes.recording_telemetry import RecordingTelemetry
+from tests.fakes.recorded_telemetry import RecordedTelemetry
 from tests.fakes.remembered import remember, tokens
 
 from semantic.adapters.outbound.storage.agent_files import AgentFiles
@@ -25,7 +25,7 @@ ODD = "a/b 🦜 #1"
 def store(tmp_path: Path) -> str:
     """A store of two agents that share a block."""
     root = tmp_path / "kv"
-    records, blocks = (kind(root, RecordingTelemetry()) for kind in (AgentFiles, BlockFiles))
+    records, blocks = (kind(root, RecordedTelemetry()) for kind in (AgentFiles, BlockFiles))
     assert isinstance(records, AgentFiles)
     assert isinstance(blocks, BlockFiles)
     remember(records, blocks, "alice", (*tokens(256), 1, 2), (*tokens(256), 3))

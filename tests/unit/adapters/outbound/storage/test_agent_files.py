@@ -11,7 +11,7 @@ import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.fakes.mutants import mutants
-from tests.fakes.recording_telemetry import RecordingTelemetry
+from tests.fakes.recorded_telemetry import RecordedTelemetry
 
 from semantic.adapters.outbound.storage.agent_files import AgentFiles
 from semantic.adapters.outbound.storage.agent_format import StoredAgent, decode, encode
@@ -52,12 +52,12 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def telemetry() -> RecordingTelemetry:
-    return RecordingTelemetry()
+def telemetry() -> RecordedTelemetry:
+    return RecordedTelemetry()
 
 
 @pytest.fixture
-def store(root: Path, telemetry: RecordingTelemetry) -> AgentFiles:
+def store(root: Path, telemetry: RecordedTelemetry) -> AgentFiles:
     return AgentFiles(root, telemetry)
 
 
@@ -109,7 +109,7 @@ def test_no_name_becomes_a_path(root: Path, store: AgentFiles) -> None:
 
 
 def test_no_mutant_of_a_file_is_taken_for_the_record(
-    root: Path, store: AgentFiles, telemetry: RecordingTelemetry
+    root: Path, store: AgentFiles, telemetry: RecordedTelemetry
 ) -> None:
     other = encode(StoredAgent(BOB.key, replace(RECORD, name="bob  ")))
     store.save(ALICE, RECORD)
@@ -127,7 +127,7 @@ def test_no_mutant_of_a_file_is_taken_for_the_record(
 
 
 def test_the_record_of_another_agent_is_set_aside(
-    root: Path, store: AgentFiles, telemetry: RecordingTelemetry
+    root: Path, store: AgentFiles, telemetry: RecordedTelemetry
 ) -> None:
     store.save(BOB, replace(RECORD, name="bob"))
     path_of(root, BOB).rename(path_of(root))
@@ -172,7 +172,7 @@ def test_signed_bytes_that_are_no_record_are_damage(record: bytes) -> None:
 
 
 def test_a_record_that_cannot_be_read_is_left_in_place(
-    root: Path, store: AgentFiles, telemetry: RecordingTelemetry, monkeypatch: pytest.MonkeyPatch
+    root: Path, store: AgentFiles, telemetry: RecordedTelemetry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.save(ALICE, RECORD)
 
@@ -212,11 +212,11 @@ def test_opening_sweeps_only_its_own_unfinished_files(root: Path, store: AgentFi
     store.save(ALICE, RECORD)
     for name in ("agent-1-1", "block-1-1"):
         (root / "tmp" / name).touch()
-    AgentFiles(root, RecordingTelemetry())
+    AgentFiles(root, RecordedTelemetry())
     assert [path.name for path in (root / "tmp").iterdir()] == ["block-1-1"]
 
 
-def test_what_is_listed_is_only_looked_at(root: Path, telemetry: RecordingTelemetry) -> None:
+def test_what_is_listed_is_only_looked_at(root: Path, telemetry: RecordedTelemetry) -> None:
     AgentFiles(root, telemetry).save(ALICE, RECORD)
     path_of(root, BOB).write_bytes(b"damaged")
     (root / "tmp" / "agent-1-0").write_bytes(b"a server is writing this")
@@ -227,14 +227,14 @@ def test_what_is_listed_is_only_looked_at(root: Path, telemetry: RecordingTeleme
 
 
 def test_a_store_that_is_not_there_lists_nothing_and_stays_away(
-    root: Path, telemetry: RecordingTelemetry
+    root: Path, telemetry: RecordedTelemetry
 ) -> None:
     assert list(AgentListing(root, telemetry).list()) == []
     assert not root.exists()
 
 
 def test_a_folder_that_cannot_be_read_is_reported(
-    root: Path, telemetry: RecordingTelemetry, monkeypatch: pytest.MonkeyPatch
+    root: Path, telemetry: RecordedTelemetry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = AgentFiles(root, telemetry)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tests.fakes.blocks import NAMESPACE, make_block
 from tests.fakes.mutants import mutants
-from tests.fakes.recording_telemetry import RecordingTelemetry
+from tests.fakes.recorded_telemetry import RecordedTelemetry
 
 from semantic.adapters.outbound.storage.block_files import BlockFiles
 from semantic.adapters.outbound.storage.block_format import encode
@@ -17,7 +17,7 @@ MUTANTS_OF_EACH_KIND = 45
 
 
 def test_no_mutant_of_a_file_is_taken_for_the_block(tmp_path: Path) -> None:
-    store = BlockFiles(tmp_path, RecordingTelemetry())
+    store = BlockFiles(tmp_path, RecordedTelemetry())
     key = BLOCK.header.key
     store.put(BLOCK)
     (path,) = tmp_path.rglob(f"{key}.*")

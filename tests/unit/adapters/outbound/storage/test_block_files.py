@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.fakes.blocks import NAMESPACE, OTHER_NAMESPACE, make_block
-from tests.fakes.recording_telemetry import RecordingTelemetry
+from tests.fakes.recorded_telemetry import RecordedTelemetry
 
 from semantic.adapters.outbound.storage.block_files import BlockFiles
 from semantic.adapters.outbound.storage.block_format import encode
@@ -31,12 +31,12 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def telemetry() -> RecordingTelemetry:
-    return RecordingTelemetry()
+def telemetry() -> RecordedTelemetry:
+    return RecordedTelemetry()
 
 
 @pytest.fixture
-def store(root: Path, telemetry: RecordingTelemetry) -> BlockFiles:
+def store(root: Path, telemetry: RecordedTelemetry) -> BlockFiles:
     return BlockFiles(root, telemetry)
 
 
@@ -78,7 +78,7 @@ def test_everything_is_for_the_owner_alone(root: Path, store: BlockFiles) -> Non
 
 def test_a_block_survives_reopening(root: Path, store: BlockFiles) -> None:
     store.put(BLOCK)
-    assert BlockFiles(root, RecordingTelemetry()).get(NAMESPACE, KEY) == BLOCK
+    assert BlockFiles(root, RecordedTelemetry()).get(NAMESPACE, KEY) == BLOCK
 
 
 def test_what_a_killed_writer_left_is_swept(root: Path, store: BlockFiles) -> None:
@@ -88,7 +88,7 @@ def test_what_a_killed_writer_left_is_swept(root: Path, store: BlockFiles) -> No
     stale.touch()
     foreign.touch()
     (root / "tmp" / "block-folder").mkdir()
-    telemetry = RecordingTelemetry()
+    telemetry = RecordedTelemetry()
     reopened = BlockFiles(root, telemetry)
     assert not stale.exists()
     assert foreign.exists()
@@ -145,7 +145,7 @@ def as_nothing(path: Path) -> None:
     "become", [as_folder, as_link, as_dangling_link, as_pipe, as_socket, as_nothing]
 )
 def test_what_is_no_block_is_set_aside(
-    root: Path, store: BlockFiles, telemetry: RecordingTelemetry, become: Callable[[Path], None]
+    root: Path, store: BlockFiles, telemetry: RecordedTelemetry, become: Callable[[Path], None]
 ) -> None:
     store.put(BLOCK)
     become(path_of(root))
@@ -176,7 +176,7 @@ def test_what_is_no_block_is_set_aside(
     ids=["key", "kind", "namespace", "namespace with the same beginning"],
 )
 def test_another_block_in_its_place_is_incompatible(
-    root: Path, store: BlockFiles, telemetry: RecordingTelemetry, stranger: StoredBlock
+    root: Path, store: BlockFiles, telemetry: RecordedTelemetry, stranger: StoredBlock
 ) -> None:
     plant(root, bytes_of(stranger))
     assert list(store.headers(NAMESPACE)) == []
@@ -219,7 +219,7 @@ def test_a_damaged_block_is_replaced_by_the_next_writer(root: Path, store: Block
 
 
 def test_damage_stays_reported_where_nothing_can_be_moved(
-    root: Path, store: BlockFiles, telemetry: RecordingTelemetry
+    root: Path, store: BlockFiles, telemetry: RecordedTelemetry
 ) -> None:
     plant(root, b"damaged")
     (root / "quarantine").rmdir()
@@ -230,7 +230,7 @@ def test_damage_stays_reported_where_nothing_can_be_moved(
 
 
 def test_a_healthy_block_put_meanwhile_is_not_set_aside(
-    root: Path, store: BlockFiles, telemetry: RecordingTelemetry
+    root: Path, store: BlockFiles, telemetry: RecordedTelemetry
 ) -> None:
     path = plant(root, b"damaged")
     with RegularFile(path) as file:
@@ -256,7 +256,7 @@ def failing_open(patch: pytest.MonkeyPatch, path: Path, error: int) -> None:
 def test_what_cannot_be_read_is_left_in_place(
     root: Path,
     store: BlockFiles,
-    telemetry: RecordingTelemetry,
+    telemetry: RecordedTelemetry,
     monkeypatch: pytest.MonkeyPatch,
     error: int,
 ) -> None:
@@ -318,7 +318,7 @@ def test_bytes_that_come_in_pieces_are_put_together(
 
 
 def test_headers_pass_over_what_is_no_block(
-    root: Path, store: BlockFiles, telemetry: RecordingTelemetry
+    root: Path, store: BlockFiles, telemetry: RecordedTelemetry
 ) -> None:
     store.put(BLOCK)
     path_of(root).with_name("notes.txt").touch()
@@ -329,7 +329,7 @@ def test_headers_pass_over_what_is_no_block(
 
 
 def test_headers_pass_over_blocks_that_are_deleted_meanwhile(
-    store: BlockFiles, telemetry: RecordingTelemetry
+    store: BlockFiles, telemetry: RecordedTelemetry
 ) -> None:
     parent = make_block((1, 2, 3))
     # The same first digits: both lie in one folder, which is listed at once.
@@ -350,7 +350,7 @@ def test_headers_pass_over_blocks_that_are_deleted_meanwhile(
 
 
 def test_headers_report_a_folder_that_cannot_be_listed(
-    store: BlockFiles, telemetry: RecordingTelemetry, monkeypatch: pytest.MonkeyPatch
+    store: BlockFiles, telemetry: RecordedTelemetry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.put(BLOCK)
 
@@ -383,7 +383,7 @@ def test_a_file_in_place_of_a_folder_is_no_crash(root: Path, store: BlockFiles) 
 def test_a_root_that_is_no_folder_is_refused(root: Path) -> None:
     root.touch()
     with pytest.raises(CachePersistenceError, match="store"):
-        BlockFiles(root, RecordingTelemetry())
+        BlockFiles(root, RecordedTelemetry())
 
 
 def test_nothing_is_written_for_a_block_that_cannot_be(root: Path, store: BlockFiles) -> None:

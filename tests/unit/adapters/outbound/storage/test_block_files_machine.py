@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from tests.fakes.blocks import NAMESPACE, OTHER_NAMESPACE, make_block
-from tests.fakes.recording_telemetry import RecordingTelemetry
+from tests.fakes.recorded_telemetry import RecordedTelemetry
 
 from semantic.adapters.outbound.storage import durable_file
 from semantic.adapters.outbound.storage.block_files import BlockFiles
@@ -36,7 +36,7 @@ class BlockFilesMachine(RuleBasedStateMachine):
 
     @rule()
     def reopen(self) -> None:
-        self._store = BlockFiles(self._root, RecordingTelemetry())
+        self._store = BlockFiles(self._root, RecordedTelemetry())
 
     @rule(ids=tokens, namespace=namespaces, seed=st.integers(0, 9))
     def put(self, ids: tuple[int, int], namespace: Namespace, seed: int) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from tests.fakes.blocks import NAMESPACE, make_block
 from tests.fakes.faulty_os import FaultyOs, count_calls
-from tests.fakes.recording_telemetry import RecordingTelemetry
+from tests.fakes.recorded_telemetry import RecordedTelemetry
 
 from semantic.adapters.outbound.storage import durable_file
 from semantic.adapters.outbound.storage.agent_files import AgentFiles
@@ -44,12 +44,12 @@ def faults(root: Path, monkeypatch: pytest.MonkeyPatch) -> FaultyOs:
 
 @pytest.fixture
 def store(root: Path) -> BlockFiles:
-    return BlockFiles(root, RecordingTelemetry())
+    return BlockFiles(root, RecordedTelemetry())
 
 
 @pytest.fixture
 def agents(root: Path) -> AgentFiles:
-    return AgentFiles(root, RecordingTelemetry())
+    return AgentFiles(root, RecordedTelemetry())
 
 
 def files(root: Path) -> list[str]:
@@ -86,7 +86,7 @@ def test_the_names_of_a_killed_process_are_synced_by_the_next(
     root: Path, store: BlockFiles, faults: FaultyOs
 ) -> None:
     store.put(BLOCK)
-    reopened = BlockFiles(root, RecordingTelemetry())
+    reopened = BlockFiles(root, RecordedTelemetry())
     faults.calls.clear()
     reopened.put(BLOCK)
     synced = [path for name, path in faults.calls if name == "sync"]
@@ -108,7 +108,7 @@ def test_folders_removed_by_an_operator_are_made_again(
 
 @pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC])
 def test_a_failed_put_leaves_nothing_behind(root: Path, faults: FaultyOs, error: int) -> None:
-    store = BlockFiles(root, RecordingTelemetry())
+    store = BlockFiles(root, RecordedTelemetry())
     calls = count_calls(faults, lambda: store.put(BLOCK))
     assert calls > 10
     store.delete(NAMESPACE, KEY)
@@ -165,7 +165,7 @@ def test_a_store_that_cannot_be_opened_says_so(
 ) -> None:
     faults.fail(0)
     with pytest.raises(CachePersistenceError, match="cannot be opened"):
-        store_class(root, RecordingTelemetry())
+        store_class(root, RecordedTelemetry())
 
 
 def test_losing_the_race_to_write_keeps_the_winner(
@@ -232,9 +232,9 @@ from itertools import count
 from pathlib import Path
 from semantic.adapters.outbound.storage.block_files import BlockFiles
 from tests.fakes.blocks import make_block
-from tests.fakes.recording_telemetry import RecordingTelemetry
+from tests.fakes.recorded_telemetry import RecordedTelemetry
 
-store = BlockFiles(Path(sys.argv[1]), RecordingTelemetry())
+store = BlockFiles(Path(sys.argv[1]), RecordedTelemetry())
 for number in count(int(sys.argv[2])):
     block = make_block((number,) * 64)
     store.put(block)
@@ -260,7 +260,7 @@ def test_no_acknowledged_block_is_lost_by_kill_9(root: Path, pytestconfig: pytes
         acknowledged += [
             BlockKey(line.strip()) for line in rest.splitlines(keepends=True) if line.endswith("\n")
         ]
-    telemetry = RecordingTelemetry()
+    telemetry = RecordedTelemetry()
     store = BlockFiles(root, telemetry)
     assert all(store.get(NAMESPACE, key) is not None for key in acknowledged)
     listed = {header.key for header in store.headers(NAMESPACE)}
