@@ -13,8 +13,9 @@ from semantic.application.agents import Agents
 from semantic.application.engine_loop import EngineLoop
 from semantic.application.write_behind import WriteBehind
 from semantic.domain.agent import AgentId, AgentRecord
+from semantic.domain.block import PartId, num_blocks
 from semantic.domain.errors import CachePersistenceError
-from semantic.domain.ids import BlockKey, Namespace
+from semantic.domain.ids import Namespace
 from semantic.ports.administration import AgentFootprint, AgentSummary, Deletion
 from semantic.ports.agent_store import AgentStore
 from semantic.ports.block_store import BlockStore
@@ -79,13 +80,13 @@ class LiveAdministration:
             if not outcome.done():
                 outcome.set_result(removed)
 
-        def dropped(keys: tuple[BlockKey, ...]) -> None:
+        def dropped(parts: tuple[PartId, ...]) -> None:
             # On the engine's thread: a block that is sealed anew is written after this.
             def deleted(all_went: bool) -> None:  # noqa: FBT001 - the writer's callback
                 with suppress(RuntimeError):  # the loop may be gone when the server stops
-                    loop.call_soon_threadsafe(resolve, len(keys) if all_went else None)
+                    loop.call_soon_threadsafe(resolve, num_blocks(parts) if all_went else None)
 
-            self._served.writes.delete(agent.within(namespace), namespace, keys, deleted)
+            self._served.writes.delete(agent.within(namespace), namespace, parts, deleted)
 
         self._served.engine.drop(own, others, dropped)
         with suppress(TimeoutError):

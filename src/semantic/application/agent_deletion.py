@@ -5,6 +5,7 @@ Blocks go before the record that leads to them: a deletion that was cut short ca
 
 from semantic.application.agent_inspection import lineages, memories
 from semantic.domain.agent import AgentId, AgentRecord
+from semantic.domain.block import num_blocks
 from semantic.domain.block_hash import root_key
 from semantic.domain.cache_spec import BLOCK_SIZE
 from semantic.domain.ids import Namespace
@@ -36,8 +37,8 @@ def delete_memory(record: AgentRecord, records: AgentStore, blocks: BlockStore) 
         index.add(header)
     own, others = lineages(record, records)
     tops = private_blocks(index, own, others)
-    doomed = [key for top in tops for key in index.remove(top)]
-    for key in doomed:
-        blocks.delete(namespace, key)
+    doomed = [part for top in tops for part in index.remove(top)]
+    for part in doomed:
+        blocks.delete(namespace, part)
     records.delete(AgentId.parse(record.name, field="name").within(namespace))
-    return len(doomed)
+    return num_blocks(doomed)

@@ -69,7 +69,10 @@ def _footprint(
     index = PrefixIndex(root_key(namespace), BLOCK_SIZE)
     for header in blocks.headers(namespace):
         index.add(header)
-    sizes = {header.key: blocks.nbytes(header) for header in own.blocks_in(index)}
+    sizes = {
+        header.key: sum(blocks.nbytes(namespace, part) for part in index.parts(header.key))
+        for header in own.blocks_in(index)
+    }
     alone = private_blocks(index, own, others)
     return AgentFootprint(
         summary=_summary(record),

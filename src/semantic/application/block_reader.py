@@ -5,9 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 
 from semantic.application.write_behind import WriteBehind
-from semantic.domain.block import StoredBlock
+from semantic.domain.block import PartId, StoredPart
 from semantic.domain.errors import SemanticError
-from semantic.domain.ids import BlockKey, Namespace
+from semantic.domain.ids import Namespace
 from semantic.ports.block_store import BlockStore
 from semantic.ports.telemetry import Telemetry
 
@@ -26,15 +26,15 @@ class BlockReader:
     def read(
         self,
         namespace: Namespace,
-        keys: Sequence[BlockKey],
-        done: Callable[[BlockKey, StoredBlock | None], None],
+        parts: Sequence[PartId],
+        done: Callable[[PartId, StoredPart | None], None],
     ) -> None:
-        """Read `keys`; `done` is called once for each, from a reading thread, in any order.
+        """Read `parts`; `done` is called once for each, from a reading thread, in any order.
 
-        A block that is absent, damaged or foreign comes as None, with a warning.
+        A part that is absent, damaged or foreign comes as None, with a warning.
         """
-        for key in keys:
-            self._pool.submit(copy_context().run, self._read, namespace, key, done)
+        for part in parts:
+            self._pool.submit(copy_context().run, self._read, namespace, part, done)
 
     def close(self) -> None:
         """Start no more reads."""
@@ -43,17 +43,17 @@ class BlockReader:
     def _read(
         self,
         namespace: Namespace,
-        key: BlockKey,
-        done: Callable[[BlockKey, StoredBlock | None], None],
+        part: PartId,
+        done: Callable[[PartId, StoredPart | None], None],
     ) -> None:
-        block = self._writes.pending(key)
+        found = self._writes.pending(part)
         try:
-            if block is None:
-                block = self._store.get(namespace, key)
-            if block is None:
-                self._telemetry.warning("block_unusable", key=key, error="it is not in the store")
+            if found is None:
+                found = self._store.get(namespace, part)
+            if found is None:
+                self._telemetry.warning("block_unusable", key=part.key, part=part.kind.value, error="it is not in the store")
         except SemanticError as error:
-            self._telemetry.warning("block_unusable", key=key, error=str(error))
+            self._telemetry.warning("block_unusable", key=part.key, part=part.kind.value, error=str(error))
         except Exception as error:  # noqa: BLE001 - whatever the disk does, the request goes on
-            self._telemetry.error("block_unusable", key=key, error=repr(error))
-        done(key, block)
+            self._telemetry.error("block_unusable", key=part.key, part=part.kind.value, error=repr(error))
+        done(part, found)

@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 
 from semantic.application.kv_cache import Chain
 from semantic.application.text_stream import TextStream
+from semantic.domain.block import PartId
 from semantic.domain.chat import FinishReason
 from semantic.domain.errors import SemanticError
-from semantic.domain.ids import BlockKey, TokenId
+from semantic.domain.ids import TokenId
 from semantic.domain.prefix_index import BlockUse
 from semantic.domain.sequence import Sequence
-from semantic.ports.model_executor import BlockHandle
+from semantic.ports.model_executor import PartHandle
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +57,22 @@ JobEvent = JobStarted | JobText | JobEnded | JobFailed
 class Loading:
     """Blocks that a sequence waits for: which, what is there, what is to come, until when.
 
-    `held` keeps those that are there from being evicted meanwhile.
+    `held` keeps the parts that are there from being evicted meanwhile. Once one has `failed`,
+    another way to begin has to be found.
     """
 
     uses: tuple[BlockUse, ...]
-    held: dict[BlockKey, BlockHandle]
-    missing: set[BlockKey]
+    held: dict[PartId, PartHandle]
+    missing: set[PartId]
     deadline: float
+    failed: bool = False
 
 
 @dataclass(slots=True)
 class Job:
     """Mutable; owned by the engine's thread once submitted. `emit` may be called from there.
 
+    Its first `system_end` prompt tokens may begin other conversations as well.
     Once its capture has failed it is tried again only at the end, not with every token.
     What is done for the job is done in `context`, so that log lines name its request.
     """
@@ -77,6 +81,7 @@ class Job:
     text: TextStream
     stop_tokens: frozenset[TokenId]
     emit: Callable[[JobEvent], None]
+    system_end: int = 0
     chain: Chain = field(default_factory=Chain)
     loading: Loading | None = None
     capture_failed: bool = False

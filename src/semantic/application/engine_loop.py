@@ -12,9 +12,9 @@ from functools import partial
 
 from semantic.application.engine_job import Job
 from semantic.application.engine_work import EngineParts, EngineWork
-from semantic.domain.block import StoredBlock
+from semantic.domain.block import PartId, StoredPart
 from semantic.domain.errors import EngineError, PoolExhaustedError
-from semantic.domain.ids import BlockKey, SequenceId
+from semantic.domain.ids import SequenceId
 from semantic.domain.lineage import Lineage
 from semantic.ports.telemetry import Telemetry
 
@@ -32,15 +32,15 @@ class _Cancel:
 @dataclass(frozen=True, slots=True)
 class _Arrived:
     sequence: SequenceId
-    key: BlockKey
-    block: StoredBlock | None
+    part: PartId
+    found: StoredPart | None
 
 
 @dataclass(frozen=True, slots=True)
 class _Drop:
     own: Lineage
     others: Lineage
-    done: Callable[[tuple[BlockKey, ...]], None]
+    done: Callable[[tuple[PartId, ...]], None]
 
 
 class _Stop:
@@ -108,7 +108,7 @@ class EngineLoop:
         self._inbox.put(_Cancel(sequence))
 
     def drop(
-        self, own: Lineage, others: Lineage, done: Callable[[tuple[BlockKey, ...]], None]
+        self, own: Lineage, others: Lineage, done: Callable[[tuple[PartId, ...]], None]
     ) -> None:
         """Forget blocks, see `KvCache.drop`; `done` hears which, on the engine's thread.
 
@@ -175,8 +175,8 @@ class EngineLoop:
                 work.accept(job)
             case _Cancel(sequence):
                 work.cancel(sequence)
-            case _Arrived(sequence, key, block):
-                work.arrived(sequence, key, block)
+            case _Arrived(sequence, part, found):
+                work.arrived(sequence, part, found)
             case _Drop(own, others, done):
                 done(work.drop(own, others))
             case _Stop():
@@ -195,8 +195,8 @@ class EngineLoop:
                 break
         end_all()
 
-    def _deliver(self, sequence: SequenceId, key: BlockKey, block: StoredBlock | None) -> None:
-        self._inbox.put(_Arrived(sequence, key, block))
+    def _deliver(self, sequence: SequenceId, part: PartId, found: StoredPart | None) -> None:
+        self._inbox.put(_Arrived(sequence, part, found))
 
     def _closed(self) -> None:
         with self._lock:

@@ -15,16 +15,16 @@ from semantic.application.block_reader import BlockReader
 from semantic.application.engine_job import Job, JobFailed, JobStarted, JobText, Loading
 from semantic.application.kv_cache import KvCache
 from semantic.application.scheduler import Scheduler
-from semantic.domain.block import StoredBlock
-from semantic.domain.cache_spec import BLOCK_SIZE
+from semantic.domain.block import PartId, PartKind, StoredPart
 from semantic.domain.chat import FinishReason
 from semantic.domain.errors import EngineError, SemanticError
-from semantic.domain.ids import BlockKey, SequenceId, TokenId
+from semantic.domain.ids import SequenceId, TokenId
 from semantic.domain.lineage import Lineage
+from semantic.domain.prefix_index import BlockUse
 from semantic.domain.sequence import SequenceState
 from semantic.domain.step_plan import StepPlan
 from semantic.ports.clock import Clock
-from semantic.ports.model_executor import AttachedBlock, ModelExecutor
+from semantic.ports.model_executor import AttachedBlock, ModelExecutor, PartHandle
 from semantic.ports.telemetry import Telemetry
 
 
@@ -51,7 +51,7 @@ class EngineWork:
     def __init__(
         self,
         parts: EngineParts,
-        deliver: Callable[[SequenceId, BlockKey, StoredBlock | None], None],
+        deliver: Callable[[SequenceId, PartId, StoredPart | None], None],
         closed: Callable[[], None],
     ) -> None:
         self._parts = parts
@@ -93,18 +93,18 @@ class EngineWork:
         for job in list(self._jobs.values()):
             job.context.run(self._fail, job, error)
 
-    def arrived(self, sequence: SequenceId, key: BlockKey, block: StoredBlock | None) -> None:
-        """A block that a job waits for has been read, or could not be."""
+    def arrived(self, sequence: SequenceId, part: PartId, found: StoredPart | None) -> None:
+        """A part that a job waits for has been read, or could not be."""
         job = self._jobs.get(sequence)
-        if job is None or job.loading is None:
+        if job is None or job.loading is None or part not in job.loading.missing:
             return
         loading = job.loading
-        loading.missing.discard(key)
-        self._guarded(job, partial(self._take_in, loading=loading, key=key, block=block))
+        loading.missing.discard(part)
+        self._guarded(job, partial(self._take_in, loading=loading, part=part, found=found))
         if not loading.missing and sequence in self._jobs:
-            self._guarded(job, partial(self._attach, loading=loading))
+            self._guarded(job, partial(self._loaded, loading=loading))
 
-    def drop(self, own: Lineage, others: Lineage) -> tuple[BlockKey, ...]:
+    def drop(self, own: Lineage, others: Lineage) -> tuple[PartId, ...]:
         """Forget blocks; running jobs have their own copies. See `KvCache.drop`."""
         return self._parts.cache.drop(own, others)
 
@@ -125,10 +125,16 @@ class EngineWork:
         sequence = job.sequence
         self._parts.scheduler.add(sequence)
         sequence.move(SequenceState.LOADING)
-        uses = self._parts.cache.match(sequence.prompt)
-        held = {use.key: handle for use in uses if (handle := self._parts.cache.hot(use.key))}
-        cold = [use.key for use in uses if use.key not in held]
-        deadline = self._parts.clock.monotonic() + self._parts.read_timeout_s
+        sequence.marks = self._parts.cache.marks(sequence.num_prompt, job.system_end)
+        self._load(job, {}, self._parts.clock.monotonic() + self._parts.read_timeout_s)
+
+    def _load(self, job: Job, held: dict[PartId, PartHandle], deadline: float) -> None:
+        """Get the parts that the prompt can begin with; `held` are there already."""
+        cache = self._parts.cache
+        uses = cache.match(job.sequence.prompt)
+        wanted = [part for use in uses for part in use.ids if part not in held]
+        held |= {part: handle for part in wanted if (handle := cache.hot(part))}
+        cold = [part for part in wanted if part not in held]
         job.loading = Loading(uses, held, set(cold), deadline)
         if not cold:
             self._attach(job, job.loading)
@@ -136,35 +142,47 @@ class EngineWork:
         self._parts.reader.read(
             self._parts.executor.capabilities.namespace,
             cold,
-            lambda key, block: self._deliver(sequence.id, key, block),
+            lambda part, found: self._deliver(job.sequence.id, part, found),
         )
 
+    def _loaded(self, job: Job, loading: Loading) -> None:
+        """All parts have come. If one was bad, the cache knows it no more: try what is left."""
+        if loading.failed:
+            self._load(job, loading.held, loading.deadline)
+        else:
+            self._attach(job, loading)
+
     def _attach(self, job: Job, loading: Loading) -> None:
-        """The blocks are there, or their time is up: attach those that are good, in order."""
+        """The parts are there: attach the blocks, in order."""
         job.loading = None
         sequence = job.sequence
-        blocks = _usable(loading)
+        blocks = [_attached(use, loading.held) for use in loading.uses]
         self._parts.cache.used(loading.uses)
         position = sum(block.length for block in blocks)
         self._parts.executor.attach(
             sequence.id, sequence.prompt[:position], blocks, sequence.sampling
         )
-        full = loading.uses[: position // BLOCK_SIZE]
-        job.chain.keys.extend(use.key for use in full)
+        self._parts.cache.restored(job.chain, loading.uses, loading.held)
         sequence.restored(position)
         job.emit(JobStarted(position))
 
+    def _attach_what_came(self, job: Job, loading: Loading) -> None:
+        """Time is up: make do with the parts that are there."""
+        loading.uses = self._parts.cache.match(job.sequence.prompt, loading.held)
+        self._attach(job, loading)
+
     def _take_in(
-        self, job: Job, loading: Loading, key: BlockKey, block: StoredBlock | None
+        self, job: Job, loading: Loading, part: PartId, found: StoredPart | None
     ) -> None:
-        """Import a block at once: the others are still being read meanwhile."""
+        """Import a part at once: the others are still being read meanwhile."""
         position = 0
         for use in loading.uses:
-            if use.key == key:
+            if use.key == part.key:
                 expected = job.sequence.prompt[position : position + use.length]
-                handle = self._parts.cache.adopt(use, expected, block)
+                handle = self._parts.cache.adopt(part, expected, found)
                 if handle is not None:
-                    loading.held[key] = handle
+                    loading.held[part] = handle
+                loading.failed |= handle is None
             position += use.length
 
     def _expire_reads(self) -> None:
@@ -173,7 +191,7 @@ class EngineWork:
             if job.loading is not None and job.loading.deadline <= now:
                 late = partial(self._parts.telemetry.warning, sequence=job.sequence.id)
                 job.context.run(late, "read_timed_out")
-                self._guarded(job, partial(self._attach, loading=job.loading))
+                self._guarded(job, partial(self._attach_what_came, loading=job.loading))
 
     def _step(self, plan: StepPlan) -> None:
         result = self._parts.executor.run(plan)
@@ -200,13 +218,13 @@ class EngineWork:
         else:
             self._capture(job)
 
-    def _capture(self, job: Job, *, tail: bool = False) -> None:
+    def _capture(self, job: Job, *, end: bool = False) -> None:
         """Keep what has been computed. If that fails the answer goes on without it."""
         cache = self._parts.cache
-        if job.capture_failed and not tail:
+        if job.capture_failed and not end:
             return
         try:
-            (cache.capture_tail if tail else cache.capture)(job.sequence, job.chain)
+            (cache.capture_end if end else cache.capture)(job.sequence, job.chain)
         except Exception as error:  # noqa: BLE001 - memory is worth less than the answer
             job.capture_failed = True
             self._parts.telemetry.error("capture_failed", error=repr(error))
@@ -218,7 +236,7 @@ class EngineWork:
         if rest:
             job.emit(JobText(rest))
         if job.sequence.num_computed:
-            self._capture(job, tail=True)
+            self._capture(job, end=True)
         job.sequence.move(SequenceState.FINISHED)
         self._forget(job)
         job.emit(job.ended(reason))
@@ -271,12 +289,11 @@ class EngineWork:
                     job.context.run(self._fail, job, error)
 
 
-def _usable(loading: Loading) -> list[AttachedBlock]:
-    """The blocks that are there, up to the first that is not."""
-    blocks: list[AttachedBlock] = []
-    for use in loading.uses:
-        handle = loading.held.get(use.key)
-        if handle is None:
-            break
-        blocks.append(AttachedBlock(handle, use.length))
-    return blocks
+def _attached(use: BlockUse, held: dict[PartId, PartHandle]) -> AttachedBlock:
+    parts = {part.kind: held[part] for part in use.ids}
+    return AttachedBlock(
+        full=next(handle for kind, handle in parts.items() if kind.begins),
+        length=use.length,
+        sliding=parts.get(PartKind.SLIDING),
+        state=parts.get(PartKind.STATE),
+    )

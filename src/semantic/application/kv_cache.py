@@ -1,33 +1,51 @@
 """What KV exists, and where: in memory, on its way to disk, on disk.
 
-Decides which blocks begin a prompt, and captures new ones from running sequences. Invariants:
-at least one prompt token is left to compute; a block is kept only where its parent is, and handed
-to the disk only after it, so that a chain has no hole. Owned by the engine's thread.
+Decides which blocks begin a prompt, and captures new ones from running sequences. Where a model
+cannot be continued from just anywhere, it takes resume points at marks (ADR-004): what windows
+and states need is written for these only. Invariants: at least one prompt token is left to
+compute; a block is kept only where its parent is, and handed to the disk only after it, so that a
+chain has no hole. Owned by the engine's thread.
 """
 
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Tokens
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from semantic.application.hot_blocks import HotBlocks
+from semantic.application.hot_parts import HotParts
 from semantic.application.write_behind import WriteBehind
-from semantic.domain.block import BlockHeader, BlockKind, StoredBlock
+from semantic.domain.block import BlockHeader, PartId, PartKind, StoredPart
 from semantic.domain.block_hash import block_key, root_key
-from semantic.domain.cache_spec import BLOCK_SIZE, Granularity
+from semantic.domain.cache_spec import BLOCK_SIZE
 from semantic.domain.errors import IncompatibleCacheError
 from semantic.domain.ids import BlockKey, TokenId
 from semantic.domain.lineage import Lineage, private_blocks
 from semantic.domain.prefix_index import BlockUse, PrefixIndex
+from semantic.domain.resume import ResumeRule, resume_marks, surplus
 from semantic.domain.sequence import Sequence
 from semantic.ports.block_store import BlockStore
-from semantic.ports.model_executor import BlockHandle, ModelExecutor
+from semantic.ports.model_executor import ModelExecutor, PartHandle
 from semantic.ports.telemetry import Telemetry
+
+
+@dataclass(frozen=True, slots=True)
+class CacheLimits:
+    """`state_interval` is in tokens; of one conversation's resume points `resume_points` stay."""
+
+    hot_bytes: int
+    state_interval: int
+    resume_points: int
 
 
 @dataclass(slots=True)
 class Chain:
-    """The keys of a running sequence's full blocks, from its first token on."""
+    """What a running sequence has sealed.
+
+    `keys` are those of its full blocks, from the first token on; `behind` are the ends of those
+    that windows still see, and what they see of them.
+    """
 
     keys: list[BlockKey] = field(default_factory=list)
+    behind: dict[BlockKey, tuple[int, PartHandle]] = field(default_factory=dict)
 
 
 class KvCache:
@@ -37,19 +55,21 @@ class KvCache:
         self,
         executor: ModelExecutor,
         writes: WriteBehind,
-        hot_bytes: int,
+        limits: CacheLimits,
         telemetry: Telemetry,
     ) -> None:
         capabilities = executor.capabilities
         self._executor = executor
         self._writes = writes
+        self._limits = limits
         self._telemetry = telemetry
-        self._keeps = capabilities.granularity is not Granularity.NONE
+        self._keeps = capabilities.spec is not None
+        self._rule = capabilities.spec.resume_rule if capabilities.spec else ResumeRule()
         self._namespace = capabilities.namespace
         self._root = root_key(self._namespace)
-        self._index = PrefixIndex(self._root, BLOCK_SIZE)
-        self._hot = HotBlocks(hot_bytes)
-        self._memory_only: set[BlockKey] = set()
+        self._index = PrefixIndex(self._root, BLOCK_SIZE, self._rule)
+        self._hot = HotParts(limits.hot_bytes)
+        self._memory_only: set[PartId] = set()
 
     def discover(self, store: BlockStore) -> int:
         """Learn what `store` holds of this model; return the number of blocks."""
@@ -58,106 +78,223 @@ class KvCache:
                 self._index.add(header)
         return len(self._index)
 
-    def match(self, prompt: Tokens[TokenId]) -> tuple[BlockUse, ...]:
-        """The longest known beginning of `prompt` that leaves a token to compute."""
-        return self._index.match(prompt[:-1]) if self._keeps else ()
+    def marks(self, num_prompt: int, system_end: int) -> tuple[int, ...]:
+        """Positions of a prompt at which `capture` has to be called; see `resume_marks`."""
+        if not self._keeps:
+            return ()
+        return resume_marks(self._rule, num_prompt, system_end, self._limits.state_interval)
+
+    def match(
+        self, prompt: Tokens[TokenId], held: Mapping[PartId, PartHandle] | None = None
+    ) -> tuple[BlockUse, ...]:
+        """The longest known beginning of `prompt` that leaves a token to compute.
+
+        With `held`, only these parts count.
+        """
+        available: Callable[[PartId], bool] | None = None if held is None else held.__contains__
+        return self._index.match(prompt[:-1], available) if self._keeps else ()
 
     def used(self, uses: tuple[BlockUse, ...]) -> None:
-        """Count a chain's blocks as used now."""
+        """Count a chain's parts as used now."""
         # Leaves first: when memory is short, the blocks that most chains share stay longest.
         for use in reversed(uses):
-            self._hot.get(use.key)
+            for part in reversed(use.ids):
+                self._hot.get(part)
 
-    def hot(self, key: BlockKey) -> BlockHandle | None:
-        """The block, if it is in memory."""
-        return self._hot.get(key)
+    def hot(self, part: PartId) -> PartHandle | None:
+        """The part, if it is in memory."""
+        return self._hot.get(part)
 
     def adopt(
-        self, use: BlockUse, expected: Tokens[TokenId], block: StoredBlock | None
-    ) -> BlockHandle | None:
-        """Take a block that was read into memory; None, and it is forgotten, if it cannot serve.
+        self, part: PartId, expected: Tokens[TokenId], found: StoredPart | None
+    ) -> PartHandle | None:
+        """Take a part that was read into memory; None, and it is forgotten, if it cannot serve.
 
-        `expected` are the tokens it must begin with: reuse is decided by tokens alone.
+        `expected` are the tokens its block must begin with: reuse is decided by tokens alone.
         """
-        handle = self._imported(use, expected, block) if block else None
+        handle = self._imported(part, expected, found) if found else None
         if handle is None:
-            self.forget(use.key)
+            self.forget(part)
         else:
-            self._hold(use.key, handle)
+            self._hold(part, handle)
         return handle
 
-    def forget(self, key: BlockKey) -> tuple[BlockKey, ...]:
-        """A block cannot be used any more: it and what follows it, which is returned, is lost."""
-        removed = self._index.remove(key)
+    def restored(
+        self, chain: Chain, uses: tuple[BlockUse, ...], held: Mapping[PartId, PartHandle]
+    ) -> None:
+        """A sequence begins with `uses`: what it seals follows them."""
+        for use in uses:
+            if use.length == BLOCK_SIZE:
+                chain.keys.append(use.key)
+                if handle := held.get(PartId(use.key, PartKind.SLIDING)):
+                    chain.behind[use.key] = (len(chain.keys) * BLOCK_SIZE, handle)
+
+    def forget(self, part: PartId) -> tuple[PartId, ...]:
+        """A part cannot be used any more: it and what builds on it, which is returned, is lost."""
+        removed = self._index.remove_part(part)
         for gone in removed:
             self._hot.discard(gone)
             self._memory_only.discard(gone)
         return removed
 
-    def drop(self, own: Lineage, others: Lineage) -> tuple[BlockKey, ...]:
+    def drop(self, own: Lineage, others: Lineage) -> tuple[PartId, ...]:
         """Forget the blocks of `own` that the others can do without; return all that went."""
         tops = private_blocks(self._index, own, others)
-        return tuple(key for top in tops for key in self.forget(top))
+        return tuple(part for top in tops for part in self._forget_block(top))
 
     def capture(self, sequence: Sequence, chain: Chain) -> None:
-        """Seal the full blocks that `sequence` has completed since the last call."""
+        """Seal the full blocks that `sequence` has completed, and take the point it has come to.
+
+        Called after every chunk and token.
+        """
         if not self._keeps:
             return
         while (end := (len(chain.keys) + 1) * BLOCK_SIZE) <= sequence.num_computed:
-            chain.keys.append(self._seal(sequence, chain, end - BLOCK_SIZE, end, BlockKind.FULL))
+            chain.keys.append(self._seal(sequence, chain, end - BLOCK_SIZE, end, PartKind.FULL))
+        self._pass_out_of_sight(sequence, chain)
+        if self._is_mark(sequence):
+            self._take_resume_point(sequence, chain)
 
-    def capture_tail(self, sequence: Sequence, chain: Chain) -> None:
+    def capture_end(self, sequence: Sequence, chain: Chain) -> None:
         """Seal everything, the last partial block included: the sequence is about to end."""
         self.capture(sequence, chain)
-        start = len(chain.keys) * BLOCK_SIZE
-        if self._keeps and start < sequence.num_computed:
-            self._seal(sequence, chain, start, sequence.num_computed, BlockKind.TAIL)
+        if self._keeps:
+            self._take_resume_point(sequence, chain)
+            self._thin_out(sequence)
 
-    def _imported(
-        self, use: BlockUse, expected: Tokens[TokenId], block: StoredBlock
-    ) -> BlockHandle | None:
-        problem = "it holds other tokens"
-        if block.header.tokens[: use.length] == tuple(expected):
-            try:
-                return self._executor.import_parts(block.parts, len(block.header.tokens))
-            except IncompatibleCacheError as error:
-                problem = str(error)
-        self._telemetry.warning("block_unusable", key=use.key, error=problem)
-        return None
+    def _is_mark(self, sequence: Sequence) -> bool:
+        position = sequence.num_computed
+        if self._rule.recurrent and position % self._limits.state_interval == 0:
+            return True
+        return position in sequence.marks
+
+    def _take_resume_point(self, sequence: Sequence, chain: Chain) -> None:
+        """Keep all that going on from here takes."""
+        end = sequence.num_computed
+        start = len(chain.keys) * BLOCK_SIZE
+        tail = None
+        if start < end:
+            tail = self._seal(sequence, chain, start, end, PartKind.TAIL)
+        elif chain.keys and self._rule.recurrent:
+            header = self._index.header(chain.keys[-1])
+            if header is not None:
+                self._add(sequence, replace(header, kind=PartKind.STATE))
+        for key, (_, handle) in chain.behind.items():
+            self._write_sliding(key, handle)
+        if tail is not None:
+            chain.behind.pop(tail, None)
 
     def _seal(
-        self, sequence: Sequence, chain: Chain, start: int, end: int, kind: BlockKind
+        self, sequence: Sequence, chain: Chain, start: int, end: int, kind: PartKind
     ) -> BlockKey:
+        """Keep a block: its full attention, what windows see of it and, of a tail, the state."""
         parent = chain.keys[-1] if chain.keys else self._root
         tokens = sequence.computed_tokens(start, end)
         key = block_key(parent, tokens)
-        if key in self._index or self._lost(parent):
-            return key
+        if parent != self._root and not self._index.knows(parent):
+            return key  # its parent has been forgotten: nothing behind it could be found
         header = BlockHeader(key, parent, self._namespace, kind, start, tokens)
-        handle = self._executor.seal(sequence.id, start, end)
-        replaced = self._index.superseded(header)
-        written = self._write(StoredBlock(header, self._executor.export(handle)), replaced)
-        self._index.add(header)
-        for old in replaced:
-            # A tail on disk outlives a block that is only in memory: it stays to be found.
-            if written or old in self._memory_only:
-                self.forget(old)
-        self._hold(key, handle)
+        self._add(sequence, header)
+        if self._rule.windows:
+            self._add_sliding(sequence, chain, replace(header, kind=PartKind.SLIDING))
+        if self._rule.recurrent and kind is PartKind.TAIL:
+            self._add(sequence, replace(header, kind=PartKind.STATE))
         return key
 
-    def _lost(self, parent: BlockKey) -> bool:
-        """Whether a block's parent has been forgotten: nothing behind it could be found."""
-        return parent != self._root and parent not in self._index
+    def _add(self, sequence: Sequence, header: BlockHeader) -> None:
+        """Seal a part and have it written, if it is new and still to be had."""
+        handle = self._new(sequence, header)
+        if handle is None:
+            return
+        old = self._index.superseded(header) if header.kind.begins else ()
+        replaced = tuple(part for key in old for part in self._index.parts(key))
+        written = self._write(StoredPart(header, self._executor.export(handle)), replaced)
+        self._index.add(header)
+        for part in replaced:
+            # A tail on disk outlives a block that is only in memory: it stays to be found.
+            if written or part in self._memory_only:
+                self.forget(part)
+        self._hold(header.id, handle)
 
-    def _write(self, block: StoredBlock, replaces: tuple[BlockKey, ...]) -> bool:
-        header = block.header
-        if header.parent not in self._memory_only and self._writes.submit(block, replaces):
+    def _add_sliding(self, sequence: Sequence, chain: Chain, header: BlockHeader) -> None:
+        """Hold what windows see of a block; it is written where a resume point needs it."""
+        handle = self._hot.get(header.id)
+        if handle is None:
+            handle = self._new(sequence, header)
+            if handle is None:
+                return
+            self._index.add(header)
+            self._memory_only.add(header.id)
+            self._hold(header.id, handle)
+        chain.behind[header.key] = (header.end, handle)
+
+    def _new(self, sequence: Sequence, header: BlockHeader) -> PartHandle | None:
+        if header.id in self._index:
+            return None
+        return self._executor.seal(sequence.id, header.start, header.end, header.kind)
+
+    def _write_sliding(self, key: BlockKey, handle: PartHandle) -> None:
+        header = self._index.header(key)
+        part = PartId(key, PartKind.SLIDING)
+        if header is None or (part in self._index and part not in self._memory_only):
+            return
+        header = replace(header, kind=PartKind.SLIDING)
+        if self._write(StoredPart(header, self._executor.export(handle)), ()):
+            self._memory_only.discard(part)
+            self._index.add(header)
+
+    def _pass_out_of_sight(self, sequence: Sequence, chain: Chain) -> None:
+        """Let go of what no window sees any more."""
+        seen = self._rule.first_seen(sequence.num_computed)
+        for key in [key for key, (end, _) in chain.behind.items() if end <= seen]:
+            del chain.behind[key]
+            part = PartId(key, PartKind.SLIDING)
+            if part in self._memory_only:
+                self._hot.first_to_go(part)
+
+    def _thin_out(self, sequence: Sequence) -> None:
+        """Give up the resume points that are too many."""
+        if self._rule.anywhere:
+            return
+        points = self._index.resume_points(sequence.computed_tokens(0, sequence.num_computed))
+        for parts in surplus(points, self._limits.resume_points):
+            gone = tuple(part for first in parts for part in self.forget(first))
+            self._writes.discard(self._namespace, gone)
+
+    def _imported(
+        self, part: PartId, expected: Tokens[TokenId], found: StoredPart
+    ) -> PartHandle | None:
+        tokens = found.header.tokens
+        problem = "it holds other tokens"
+        if tokens[: len(expected)] == tuple(expected):
+            try:
+                return self._executor.import_part(part.kind, found.tensors, len(tokens))
+            except IncompatibleCacheError as error:
+                problem = str(error)
+        self._telemetry.warning(
+            "block_unusable", key=part.key, part=part.kind.value, error=problem
+        )
+        return None
+
+    def _forget_block(self, key: BlockKey) -> tuple[PartId, ...]:
+        parts = self._index.parts(key)
+        return self.forget(parts[0]) if parts else ()
+
+    def _write(self, part: StoredPart, replaces: tuple[PartId, ...]) -> bool:
+        if not self._rests_on_memory(part.header) and self._writes.submit(part, replaces):
             return True
-        self._memory_only.add(header.key)
-        self._telemetry.warning("block_kept_in_memory_only", key=header.key)
+        self._memory_only.add(part.header.id)
+        self._telemetry.warning(
+            "block_kept_in_memory_only", key=part.header.key, part=part.header.kind.value
+        )
         return False
 
-    def _hold(self, key: BlockKey, handle: BlockHandle) -> None:
-        for evicted in self._hot.put(key, handle):
+    def _rests_on_memory(self, header: BlockHeader) -> bool:
+        """Whether what a part builds on is not on disk, nor on its way there."""
+        below = header.parent if header.kind.begins else header.key
+        return any(part in self._memory_only for part in self._index.parts(below)[:1])
+
+    def _hold(self, part: PartId, handle: PartHandle) -> None:
+        for evicted in self._hot.put(part, handle):
             if evicted in self._memory_only:
                 self.forget(evicted)

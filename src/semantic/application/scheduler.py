@@ -66,10 +66,9 @@ class Scheduler:
     def _chunk(self, sequence: Sequence, *, alone: bool) -> PrefillChunk:
         budget = self._limits.chunk_alone if alone else self._limits.chunk_shared
         start = sequence.num_computed
-        remaining = sequence.remaining_prompt
-        length = next_chunk(start, remaining, budget, BLOCK_SIZE)
+        length = next_chunk(start, sequence.stretch, budget, BLOCK_SIZE)
         return PrefillChunk(
             sequence=sequence.id,
             tokens=sequence.prompt[start : start + length],
-            last=length == remaining,
+            last=length == sequence.remaining_prompt,
         )

@@ -13,7 +13,7 @@ from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 
 from semantic.domain.agent import AgentId, AgentRecord
-from semantic.domain.block import StoredBlock
+from semantic.domain.block import BlockHeader, PartId, StoredPart
 from semantic.domain.errors import CachePersistenceError, SemanticError
 from semantic.domain.ids import BlockKey, Namespace
 from semantic.ports.agent_store import AgentStore
@@ -23,8 +23,8 @@ from semantic.ports.telemetry import Telemetry
 
 @dataclass(frozen=True, slots=True)
 class _Write:
-    block: StoredBlock
-    replaces: tuple[BlockKey, ...]
+    part: StoredPart
+    replaces: tuple[PartId, ...]
     context: Context = field(default_factory=copy_context)
     """In which it is written, so that log lines name the request it comes from."""
 
@@ -41,13 +41,23 @@ class _Save:
 class _Delete:
     agent: AgentId
     namespace: Namespace
-    keys: tuple[BlockKey, ...]
+    parts: tuple[PartId, ...]
     done: Callable[[bool], None]
+    context: Context = field(default_factory=copy_context)
+
+
+@dataclass(frozen=True, slots=True)
+class _Discard:
+    namespace: Namespace
+    parts: tuple[PartId, ...]
     context: Context = field(default_factory=copy_context)
 
 
 class _Last:
     """Nothing comes after it."""
+
+
+_Item = _Write | _Save | _Delete | _Discard
 
 
 class WriteBehind:
@@ -60,26 +70,26 @@ class WriteBehind:
         self._agents = agents
         self._limit = limit_bytes
         self._telemetry = telemetry
-        self._queue: queue.SimpleQueue[_Write | _Save | _Delete | _Last] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Item | _Last] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._pending: dict[BlockKey, StoredBlock] = {}
+        self._pending: dict[PartId, StoredPart] = {}
         self._unwritten: set[BlockKey] = set()
         self._nbytes = 0
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="write-behind", daemon=True)
         self._thread.start()
 
-    def submit(self, block: StoredBlock, replaces: tuple[BlockKey, ...] = ()) -> bool:
-        """Write `block`, then delete the blocks it replaces. False if it will not be written.
+    def submit(self, part: StoredPart, replaces: tuple[PartId, ...] = ()) -> bool:
+        """Write `part`, then delete the parts it replaces. False if it will not be written.
 
         That is so if the queue has no room, or is closed.
         """
         with self._lock:
-            if self._closed or self._nbytes + block.nbytes > self._limit:
+            if self._closed or self._nbytes + part.nbytes > self._limit:
                 return False
-            self._nbytes += block.nbytes
-            self._pending[block.header.key] = block
-            self._queue.put(_Write(block, replaces))
+            self._nbytes += part.nbytes
+            self._pending[part.header.id] = part
+            self._queue.put(_Write(part, replaces))
         return True
 
     def save(self, agent: AgentId, record: AgentRecord, done: Callable[[bool], None]) -> None:
@@ -95,20 +105,24 @@ class WriteBehind:
         self,
         agent: AgentId,
         namespace: Namespace,
-        keys: tuple[BlockKey, ...],
+        parts: tuple[PartId, ...],
         done: Callable[[bool], None],
     ) -> None:
-        """Delete blocks, and the agent's record if all of them went; `done` as in `save`.
+        """Delete parts, and the agent's record if all of them went; `done` as in `save`.
 
         What was handed in before is written first, and so does not come back afterwards.
         """
-        if not self._queued(_Delete(agent, namespace, keys, done)):
+        if not self._queued(_Delete(agent, namespace, parts, done)):
             done(False)  # noqa: FBT003 - the callback's one argument
 
-    def pending(self, key: BlockKey) -> StoredBlock | None:
-        """A block that is not on disk yet."""
+    def discard(self, namespace: Namespace, parts: tuple[PartId, ...]) -> None:
+        """Delete parts that are no longer worth their space; too late, they stay."""
+        self._queued(_Discard(namespace, parts))
+
+    def pending(self, part: PartId) -> StoredPart | None:
+        """A part that is not on disk yet."""
         with self._lock:
-            return self._pending.get(key)
+            return self._pending.get(part)
 
     def close(self, timeout_s: float) -> bool:
         """Write what is queued and end. False if that took longer than `timeout_s`.
@@ -122,7 +136,7 @@ class WriteBehind:
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
-    def _queued(self, item: _Save | _Delete) -> bool:
+    def _queued(self, item: _Item) -> bool:
         with self._lock:
             if not self._closed:
                 self._queue.put(item)
@@ -132,7 +146,7 @@ class WriteBehind:
         while not isinstance(item := self._queue.get(), _Last):
             item.context.run(self._perform, item)
 
-    def _perform(self, item: _Write | _Save | _Delete) -> None:
+    def _perform(self, item: _Item) -> None:
         match item:
             case _Write():
                 self._write(item)
@@ -140,40 +154,53 @@ class WriteBehind:
                 self._save(item)
             case _Delete():
                 self._forget(item)
+            case _Discard(namespace, parts):
+                self._delete_parts(namespace, parts)
 
-    def _put(self, block: StoredBlock) -> None:
-        """Write a block, unless the one before it is missing: a chain on disk has no hole."""
-        if block.header.parent in self._unwritten:
+    def _put(self, part: StoredPart) -> None:
+        """Write a part, unless what it builds on is missing: a chain on disk has no hole."""
+        header = part.header
+        below = header.parent if header.kind.begins else header.key
+        if below in self._unwritten:
             raise CachePersistenceError("the block before it could not be written")
-        self._blocks.put(block)
-        self._unwritten.discard(block.header.key)
+        self._blocks.put(part)
+        if header.kind.begins:
+            self._unwritten.discard(header.key)
 
     def _write(self, write: _Write) -> None:
-        header = write.block.header
+        header = write.part.header
         try:
-            self._put(write.block)
-            self._delete_blocks(header.namespace, write.replaces)
+            self._put(write.part)
+            self._delete_parts(header.namespace, write.replaces)
         except SemanticError as error:
-            # The block stays usable in memory; after a restart it is recomputed.
-            self._unwritten.add(header.key)
-            self._telemetry.warning("block_not_written", key=header.key, error=str(error))
-        except Exception as error:  # noqa: BLE001 - the writer must outlive any one block
-            self._unwritten.add(header.key)
-            self._telemetry.error("block_not_written", key=header.key, error=repr(error))
+            # The part stays usable in memory; after a restart it is recomputed.
+            self._not_written(header)
+            self._telemetry.warning(
+                "block_not_written", key=header.key, part=header.kind.value, error=str(error)
+            )
+        except Exception as error:  # noqa: BLE001 - the writer must outlive any one part
+            self._not_written(header)
+            self._telemetry.error(
+                "block_not_written", key=header.key, part=header.kind.value, error=repr(error)
+            )
         finally:
             with self._lock:
-                self._nbytes -= write.block.nbytes
-                if self._pending.get(header.key) is write.block:
-                    del self._pending[header.key]
+                self._nbytes -= write.part.nbytes
+                if self._pending.get(header.id) is write.part:
+                    del self._pending[header.id]
 
-    def _delete_blocks(self, namespace: Namespace, keys: tuple[BlockKey, ...]) -> bool:
+    def _not_written(self, header: BlockHeader) -> None:
+        if header.kind.begins:
+            self._unwritten.add(header.key)
+
+    def _delete_parts(self, namespace: Namespace, parts: tuple[PartId, ...]) -> bool:
         """Whether all of them went."""
         deleted = True
-        for key in keys:
+        for part in parts:
             try:
-                self._blocks.delete(namespace, key)
+                self._blocks.delete(namespace, part)
             except Exception as error:  # noqa: BLE001 - it only takes space
-                self._telemetry.warning("block_not_deleted", key=key, error=repr(error))
+                self._telemetry.warning("block_not_deleted", key=part.key, error=repr(error))
                 deleted = False
         return deleted
 
@@ -187,7 +214,7 @@ class WriteBehind:
         self._tell(save.done, saved)
 
     def _forget(self, delete: _Delete) -> None:
-        deleted = self._delete_blocks(delete.namespace, delete.keys)
+        deleted = self._delete_parts(delete.namespace, delete.parts)
         try:
             if deleted:
                 self._agents.delete(delete.agent)

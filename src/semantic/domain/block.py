@@ -1,24 +1,46 @@
 """The pieces in which KV leaves the engine, rests and comes back.
 
-A block is immutable: 256 consecutive tokens of every layer, or, as a tail, fewer. Nothing here
-knows arrays: a part is named bytes with a shape.
+A block is immutable: 256 consecutive tokens of every layer, or, as a tail, fewer. It consists of
+parts, which rest and go separately: not every layer leaves the same behind, and not everything is
+worth keeping equally long (ADR-004). Nothing here knows arrays: a tensor is named bytes with a
+shape.
 """
 
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from semantic.domain.ids import BlockKey, Namespace, TokenId
 
 
-class BlockKind(enum.Enum):
-    """`FULL` blocks hold a whole block's tokens, a `TAIL` the last few of a sequence."""
+class PartKind(enum.Enum):
+    """Which layers' share of a block a part is."""
 
     FULL = "full"
+    """Keys and values of a whole block in the layers with full attention."""
     TAIL = "tail"
+    """The same of a sequence's last tokens, fewer than a block."""
+    SLIDING = "sliding"
+    """Keys and values of a block's last tokens in the layers with a window: what it sees of them."""
+    STATE = "state"
+    """What recurrent layers carry on from a block's end."""
+
+    @property
+    def begins(self) -> bool:
+        """Whether a block exists by this part; the others add to it."""
+        return self in (PartKind.FULL, PartKind.TAIL)
+
+
+class PartId(NamedTuple):
+    """A part's name within its namespace."""
+
+    key: BlockKey
+    kind: PartKind
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Tensor:
     """A named array as bytes: C-contiguous, little-endian; `dtype` by its safetensors name."""
 
     name: str
@@ -29,14 +51,23 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class BlockHeader:
-    """What a block is, apart from its bytes. `start` is the position of its first token."""
+    """What a part of a block is, apart from its bytes.
+
+    `start` is the position of the block's first token; `tokens` are those of the block, of which
+    a part may hold less.
+    """
 
     key: BlockKey
     parent: BlockKey
     namespace: Namespace
-    kind: BlockKind
+    kind: PartKind
     start: int
     tokens: tuple[TokenId, ...]
+
+    @property
+    def id(self) -> PartId:
+        """The part's name."""
+        return PartId(self.key, self.kind)
 
     @property
     def end(self) -> int:
@@ -45,13 +76,18 @@ class BlockHeader:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredBlock:
-    """A block outside the engine."""
+class StoredPart:
+    """A part of a block outside the engine."""
 
     header: BlockHeader
-    parts: tuple[Part, ...]
+    tensors: tuple[Tensor, ...]
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all parts."""
-        return sum(len(part.data) for part in self.parts)
+        """Bytes of all tensors."""
+        return sum(len(tensor.data) for tensor in self.tensors)
+
+
+def num_blocks(parts: Iterable[PartId]) -> int:
+    """Blocks that exist by these parts."""
+    return sum(part.kind.begins for part in parts)

@@ -8,67 +8,204 @@ import enum
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from math import ceil, prod
+from typing import Final
 
+from semantic.domain.block import PartKind
 from semantic.domain.ids import Namespace
+from semantic.domain.resume import ResumeRule
 
 BLOCK_SIZE = 256
 """Tokens in a block (ADR-002)."""
 
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 """Raised whenever the meaning of stored KV bytes changes."""
+
+ITEMSIZE: Final = {"F32": 4, "F16": 2, "BF16": 2}
+"""Bytes an element of KV or state, by its safetensors name."""
+
+_BITS_A_BYTE = 8
+_BITS_A_GROUP = 32
+"""A scale and a bias of 16 bits each, for every group of quantised elements."""
 
 
 class Granularity(enum.Enum):
     """In what pieces an engine can hand out and take back a sequence's KV."""
 
     BLOCK = "block"
-    """Any range of tokens: full attention in every layer."""
+    """Any range of tokens: attention in every layer, full or within a window."""
+    SNAPSHOT = "snapshot"
+    """Only together with a state that was taken at its end: some layers are recurrent."""
     NONE = "none"
     """Not at all: such a model is served without memory, never with a wrong one."""
 
 
-@dataclass(frozen=True, slots=True)
-class ModelCacheSpec:
-    """Shape of the KV that one token leaves behind, the same in every layer.
+class LayerKind(enum.Enum):
+    """How much of the past a layer keeps."""
 
-    Keys of a block of n tokens have the shape (num_layers, 1, num_kv_heads, n, key_dim), values
-    the same with value_dim.
+    FULL = "full"
+    SLIDING = "sliding"
+    RECURRENT = "recurrent"
+
+
+@dataclass(frozen=True, slots=True)
+class KVQuantization:
+    """Elements of `bits` bits, a scale and a bias for every `group_size` of them."""
+
+    bits: int
+    group_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionLayer:
+    """Keys (1, num_kv_heads, n, key_dim) and values (1, num_kv_heads, n, value_dim) of n tokens.
+
+    The two widths differ in latent attention (MLA, DeepSeek-V2). A layer with a `window` sees the
+    last `window` tokens, the newest among them, and the first `keep` of all.
     """
 
-    num_layers: int
     num_kv_heads: int
     key_dim: int
     value_dim: int
     dtype: str
     """Element type by its safetensors name: F32, F16 or BF16."""
-    itemsize: int
-    """Bytes an element."""
+    window: int | None = None
+    keep: int = 0
+
+    @property
+    def kind(self) -> LayerKind:
+        """Full or sliding."""
+        return LayerKind.FULL if self.window is None else LayerKind.SLIDING
+
+    def nbytes(self, num_tokens: int, quantization: KVQuantization | None = None) -> int:
+        """Bytes of keys and values of `num_tokens` tokens, as they are or quantised."""
+        elements = num_tokens * self.num_kv_heads * (self.key_dim + self.value_dim)
+        if quantization is None:
+            return elements * ITEMSIZE[self.dtype]
+        groups = elements // quantization.group_size
+        return (elements * quantization.bits + groups * _BITS_A_GROUP) // _BITS_A_BYTE
+
+    def kept_of(self, num_tokens: int) -> int:
+        """Tokens of a block of `num_tokens` that this layer can still see from the block's end."""
+        return num_tokens if self.window is None else min(num_tokens, self.window - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class StateArray:
+    """One array of a recurrent state, for one sequence."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of it."""
+        return prod(self.shape) * ITEMSIZE[self.dtype]
+
+
+@dataclass(frozen=True, slots=True)
+class RecurrentLayer:
+    """A state of constant size, which stands for the whole past and cannot be rewound."""
+
+    arrays: tuple[StateArray, ...]
+
+    @property
+    def kind(self) -> LayerKind:
+        """Recurrent."""
+        return LayerKind.RECURRENT
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the state."""
+        return sum(array.nbytes for array in self.arrays)
+
+
+LayerSpec = AttentionLayer | RecurrentLayer
+
+_LAYERS_OF: Final = {
+    PartKind.FULL: LayerKind.FULL,
+    PartKind.TAIL: LayerKind.FULL,
+    PartKind.SLIDING: LayerKind.SLIDING,
+    PartKind.STATE: LayerKind.RECURRENT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCacheSpec:
+    """Every layer's cache, in the model's order.
+
+    A layer that keeps several caches stands here as several layers.
+    """
+
+    layers: tuple[LayerSpec, ...]
+
+    @property
+    def granularity(self) -> Granularity:
+        """In what pieces this cache can be kept."""
+        recurrent = any(layer.kind is LayerKind.RECURRENT for layer in self.layers)
+        return Granularity.SNAPSHOT if recurrent else Granularity.BLOCK
+
+    @property
+    def windows(self) -> tuple[int, ...]:
+        """The different windows of sliding layers, in tokens, smallest first."""
+        found = {layer.window for layer in self.layers if isinstance(layer, AttentionLayer)}
+        return tuple(sorted(window for window in found if window is not None))
+
+    @property
+    def resume_rule(self) -> ResumeRule:
+        """From where such a cache can be continued."""
+        return ResumeRule(self.windows, recurrent=self.granularity is Granularity.SNAPSHOT)
 
     @property
     def bytes_per_token(self) -> int:
-        """Bytes of keys and values of all layers that one token takes."""
-        dims = self.key_dim + self.value_dim
-        return self.num_layers * self.num_kv_heads * dims * self.itemsize
+        """Bytes that each further token takes for good: those of the full-attention layers."""
+        return self.nbytes(PartKind.FULL, 1)
 
-    def bytes_for(self, num_tokens: int) -> int:
-        """Bytes of `num_tokens` tokens."""
-        return num_tokens * self.bytes_per_token
+    def groups(self, kind: PartKind) -> tuple[tuple[LayerSpec, tuple[int, ...]], ...]:
+        """The layers that such a part holds: those of one shape together, with their places."""
+        places: dict[LayerSpec, list[int]] = {}
+        for place, layer in enumerate(self.layers):
+            if layer.kind is _LAYERS_OF[kind]:
+                places.setdefault(layer, []).append(place)
+        return tuple((layer, tuple(found)) for layer, found in places.items())
+
+    def nbytes(self, kind: PartKind, num_tokens: int = BLOCK_SIZE) -> int:
+        """Bytes of one part of a block of `num_tokens`."""
+        return sum(
+            layer.nbytes(layer.kept_of(num_tokens))
+            if isinstance(layer, AttentionLayer)
+            else layer.nbytes
+            for layer in self.layers
+            if layer.kind is _LAYERS_OF[kind]
+        )
+
+
+def blocks_behind(window: int, block_size: int = BLOCK_SIZE) -> int:
+    """Blocks whose sliding parts a layer with this window needs at a block boundary.
+
+    The newest token sees `window` - 1 before it: 1,024 take 4 blocks of 256.
+    """
+    return ceil((window - 1) / block_size)
 
 
 @dataclass(frozen=True, slots=True)
 class CacheIdentity:
     """Everything that must be equal for KV to be interchangeable.
 
-    `weights` and `tokenizer` are digests of content, never names: two fine-tunes of one shape
-    must not exchange KV.
+    `weights`, `config` and `tokenizer` are digests of content, never names: two fine-tunes of one
+    shape must not exchange KV. `config` covers rope and weight quantisation, `spec` the cache's
+    classes, shapes and element type. `kv_bits` is None where KV is not quantised; `sharding` says
+    which share of a model's layers and heads the KV is.
     """
 
     weights: str
     config: str
     tokenizer: str
-    spec: ModelCacheSpec
+    spec: ModelCacheSpec | None
     engine: str
     backend: str
+    kv_bits: int | None = None
+    sharding: str = "1 of 1"
     block_size: int = BLOCK_SIZE
     layout_version: int = LAYOUT_VERSION
 

@@ -2,25 +2,37 @@
 
 A tree of blocks by parent key. Full blocks are found by their content address, one look-up a
 block; where the chain ends, the children's own tokens decide how much of one more can be used.
+What a match may end on is the model's `ResumeRule`.
 
 Invariant: a block is reachable from the root only through blocks that are in the index too;
-`match` never returns a chain with a hole.
+`match` never returns a chain with a hole, nor one that cannot be continued.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from semantic.domain.block import BlockHeader, BlockKind
+from semantic.domain.block import BlockHeader, PartId, PartKind
 from semantic.domain.block_hash import full_blocks
 from semantic.domain.ids import BlockKey, TokenId
+from semantic.domain.resume import ResumeRule
 
 
 @dataclass(frozen=True, slots=True)
 class BlockUse:
-    """The first `length` tokens of the block `key`."""
+    """The first `length` tokens of the block `key`, by means of some of its parts."""
 
     key: BlockKey
     length: int
+    parts: tuple[PartKind, ...] = (PartKind.FULL,)
+
+    @property
+    def ids(self) -> tuple[PartId, ...]:
+        """Names of the parts."""
+        return tuple(PartId(self.key, kind) for kind in self.parts)
+
+
+Available = Callable[[PartId], bool]
+"""Whether a part may be used."""
 
 
 def common_length(left: Sequence[TokenId], right: Sequence[TokenId]) -> int:
@@ -34,26 +46,49 @@ def common_length(left: Sequence[TokenId], right: Sequence[TokenId]) -> int:
 class PrefixIndex:
     """The blocks of one namespace."""
 
-    def __init__(self, root: BlockKey, block_size: int) -> None:
+    def __init__(self, root: BlockKey, block_size: int, rule: ResumeRule | None = None) -> None:
         self._root = root
         self._block_size = block_size
+        self._rule = rule or ResumeRule()
         self._headers: dict[BlockKey, BlockHeader] = {}
         self._children: dict[BlockKey, dict[BlockKey, None]] = {}
+        self._extras: dict[BlockKey, tuple[PartKind, ...]] = {}
 
     def __len__(self) -> int:
         return len(self._headers)
 
-    def __contains__(self, key: BlockKey) -> bool:
+    def __contains__(self, part: PartId) -> bool:
+        if part.kind.begins:
+            header = self._headers.get(part.key)
+            return header is not None and header.kind is part.kind
+        return part.kind in self._extras.get(part.key, ())
+
+    def knows(self, key: BlockKey) -> bool:
+        """Whether there is such a block."""
         return key in self._headers
 
     def add(self, header: BlockHeader) -> None:
-        """Make a block known. Adding one twice changes nothing."""
-        if header.key not in self._headers:
+        """Make a part known. Adding one twice changes nothing; they come in any order."""
+        if header.id in self:
+            return
+        if header.kind.begins:
             self._headers[header.key] = header
             self._children.setdefault(header.parent, {})[header.key] = None
+        else:
+            self._extras[header.key] = (*self._extras.get(header.key, ()), header.kind)
 
-    def remove(self, key: BlockKey) -> tuple[BlockKey, ...]:
-        """Forget a block and all that were reachable only through it; return their keys."""
+    def header(self, key: BlockKey) -> BlockHeader | None:
+        """The header of the part that a block exists by."""
+        return self._headers.get(key)
+
+    def parts(self, key: BlockKey) -> tuple[PartId, ...]:
+        """What there is of a block, the part it exists by first."""
+        header = self._headers.get(key)
+        begins = (header.kind,) if header else ()
+        return tuple(PartId(key, kind) for kind in (*begins, *self._extras.get(key, ())))
+
+    def remove(self, key: BlockKey) -> tuple[PartId, ...]:
+        """Forget a block and all that were reachable only through it; return their parts."""
         header = self._headers.get(key)
         if header is None:
             return ()
@@ -62,52 +97,121 @@ class PrefixIndex:
         if not siblings:
             del self._children[header.parent]
         # A list, not recursion: a long conversation's chain is deeper than Python's stack.
-        removed = [key]
-        for parent in removed:
-            del self._headers[parent]
-            removed.extend(self._children.pop(parent, ()))
+        blocks = [key]
+        removed: list[PartId] = []
+        for block in blocks:
+            removed.extend(self.parts(block))
+            del self._headers[block]
+            self._extras.pop(block, None)
+            blocks.extend(self._children.pop(block, ()))
         return tuple(removed)
+
+    def remove_part(self, part: PartId) -> tuple[PartId, ...]:
+        """Forget a part, and with the one that a block exists by the block; return what went."""
+        if part not in self:
+            return ()
+        if part.kind.begins:
+            return self.remove(part.key)
+        rest = tuple(kind for kind in self._extras.pop(part.key) if kind is not part.kind)
+        if rest:
+            self._extras[part.key] = rest
+        return (part,)
 
     def children(self, parent: BlockKey) -> tuple[BlockHeader, ...]:
         """The blocks that follow `parent`."""
         return tuple(self._headers[key] for key in self._children.get(parent, ()))
 
-    def match(self, tokens: Sequence[TokenId]) -> tuple[BlockUse, ...]:
-        """The longest chain of blocks whose tokens begin `tokens`.
+    def match(
+        self, tokens: Sequence[TokenId], available: Available | None = None
+    ) -> tuple[BlockUse, ...]:
+        """The longest chain of blocks whose tokens begin `tokens` and that can be continued.
 
-        All blocks but the last are used whole; the last may be used in part, since in full
-        attention the KV of a position depends on nothing after it.
+        All blocks but the last are used whole; the last may be used in part where the rule allows
+        it. With `available`, only such parts count.
         """
-        uses: list[BlockUse] = []
-        parent = self._root
-        position = 0
+        usable = available or self.__contains__
+        chain: list[BlockHeader] = []
         for _, key in full_blocks(self._root, tokens, self._block_size):
-            if key not in self._headers:
+            if key not in self._headers or not usable(self._headers[key].id):
                 break
-            uses.append(BlockUse(key, self._block_size))
-            parent = key
-            position += self._block_size
-        partial = self._longest_child(parent, tokens[position:])
-        return (*uses, partial) if partial else tuple(uses)
+            chain.append(self._headers[key])
+        for count in range(len(chain), -1, -1):
+            before, position = chain[:count], count * self._block_size
+            parent = before[-1].key if before else self._root
+            for last, length in self._beginning(parent, tokens[position:], usable):
+                if uses := self._resumable([*before, last], position + length, usable):
+                    return uses
+            if uses := self._resumable(before, position, usable):
+                return uses
+        return ()
+
+    def resume_points(self, tokens: Sequence[TokenId]) -> tuple[tuple[PartId, ...], ...]:
+        """What can be given up along `tokens`, one resume point after the other.
+
+        They are tails with all they consist of, and the states that full blocks end with.
+        """
+        points: list[tuple[PartId, ...]] = []
+        parent = self._root
+        for start in range(0, len(tokens), self._block_size):
+            ahead = tuple(tokens[start : start + self._block_size])
+            here = [child for child in self.children(parent) if _begins(child, ahead)]
+            for child in sorted(here, key=lambda child: child.end):
+                state = PartId(child.key, PartKind.STATE)
+                if child.kind is PartKind.TAIL:
+                    points.append(self.parts(child.key))
+                elif state in self:
+                    points.append((state,))
+            full = [child.key for child in here if child.kind is PartKind.FULL]
+            if not full:
+                break
+            (parent,) = full
+        return tuple(points)
 
     def superseded(self, header: BlockHeader) -> tuple[BlockKey, ...]:
-        """Tails beside `header` whose tokens all stand at its beginning: no longer needed."""
+        """Tails beside `header` whose tokens all stand at its beginning: no longer needed.
+
+        Where a tail is a resume point, which a longer block is not, there are none.
+        """
+        if not self._rule.anywhere:
+            return ()
         return tuple(
             key
             for key in self._children.get(header.parent, ())
             if key != header.key
-            and self._headers[key].kind is BlockKind.TAIL
+            and self._headers[key].kind is PartKind.TAIL
             and len(self._headers[key].tokens) <= len(header.tokens)
             and header.tokens[: len(self._headers[key].tokens)] == self._headers[key].tokens
         )
 
-    def _longest_child(self, parent: BlockKey, tokens: Sequence[TokenId]) -> BlockUse | None:
-        best: BlockUse | None = None
-        for key in self._children.get(parent, ()):
-            length = common_length(self._headers[key].tokens, tokens)
-            # Among equals the smallest key: not the order in which blocks became known, which a
-            # restart changes, so that a restored run takes the bytes the running one would.
-            longer = length > (best.length if best else 0)
-            if longer or (best and length == best.length and key < best.key):
-                best = BlockUse(key, length)
-        return best
+    def _beginning(
+        self, parent: BlockKey, tokens: Sequence[TokenId], usable: Available
+    ) -> Iterator[tuple[BlockHeader, int]]:
+        """Blocks after `parent` that begin `tokens`, and how much of each; the longest first."""
+        found: list[tuple[int, BlockHeader]] = []
+        for header in self.children(parent):
+            length = common_length(header.tokens, tokens)
+            whole = length == len(header.tokens)
+            if length and usable(header.id) and (whole or self._rule.inside(len(header.tokens))):
+                found.append((length, header))
+        # Among equals the smallest key: not the order in which blocks became known, which a
+        # restart changes, so that a restored run takes the bytes the running one would.
+        found.sort(key=lambda item: (-item[0], item[1].key))
+        return ((header, length) for length, header in found)
+
+    def _resumable(
+        self, chain: Sequence[BlockHeader], position: int, usable: Available
+    ) -> tuple[BlockUse, ...]:
+        """How the chain is used to go on from `position`; empty if it cannot be."""
+        uses: list[BlockUse] = []
+        for header in chain:
+            end = min(header.end, position)
+            needed = self._rule.needed(end, position)
+            if not all(usable(PartId(header.key, kind)) for kind in needed):
+                return ()
+            uses.append(BlockUse(header.key, end - header.start, (header.kind, *needed)))
+        return tuple(uses)
+
+
+def _begins(header: BlockHeader, tokens: tuple[TokenId, ...]) -> bool:
+    """Whether all of a block's tokens stand at the beginning of `tokens`."""
+    return header.tokens == tokens[: len(header.tokens)]

@@ -47,13 +47,15 @@ class Sequence:
         |------------- num_computed ------->
 
     `num_computed` counts the tokens whose KV is in the engine; `num_cached` those of them that
-    were not computed for this request. At least one prompt token is always computed.
+    were not computed for this request. At least one prompt token is always computed. `marks` are
+    positions in the prompt, ascending, at which prefill has to stop for a moment.
     """
 
     id: SequenceId
     prompt: tuple[TokenId, ...]
     sampling: SamplingParams
     max_tokens: int
+    marks: tuple[int, ...] = ()
     state: SequenceState = SequenceState.WAITING
     num_cached: int = 0
     num_computed: int = 0
@@ -74,6 +76,17 @@ class Sequence:
     def remaining_prompt(self) -> int:
         """Prompt tokens without KV."""
         return max(0, self.num_prompt - self.num_computed)
+
+    @property
+    def stretch(self) -> int:
+        """Prompt tokens up to the next stop: a mark, the last token, which stands apart, or the end.
+
+        The model computes the last prompt token with the first of the answer (mlx-lm does so, too).
+        What precedes it has to be captured before: windows move on.
+        """
+        stops = [mark for mark in self.marks if mark > self.num_computed]
+        end = min([*stops, self.num_prompt - 1])
+        return end - self.num_computed if end > self.num_computed else self.remaining_prompt
 
     def move(self, state: SequenceState) -> None:
         """Change state.

@@ -8,19 +8,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from semantic.domain.block import Part
+from semantic.domain.block import PartKind, Tensor
 from semantic.domain.cache_spec import Granularity, ModelCacheSpec
 from semantic.domain.ids import Namespace, SequenceId, TokenId
 from semantic.domain.sampling import SamplingParams
 from semantic.domain.step_plan import StepPlan, StepResult
 
 
-class BlockHandle(Protocol):
-    """KV of consecutive tokens, held by the engine until nobody refers to it."""
+class PartHandle(Protocol):
+    """A part of a block, held by the engine until nobody refers to it."""
 
     @property
     def num_tokens(self) -> int:
-        """Tokens it holds."""
+        """Tokens of the block that it is a part of."""
 
     @property
     def nbytes(self) -> int:
@@ -29,10 +29,15 @@ class BlockHandle(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AttachedBlock:
-    """The first `length` tokens of a handle."""
+    """The first `length` tokens of a block, by the parts that are needed of it.
 
-    handle: BlockHandle
+    `sliding` reaches into the windows that the sequence goes on with, `state` is that at its end.
+    """
+
+    full: PartHandle
     length: int
+    sliding: PartHandle | None = None
+    state: PartHandle | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +71,8 @@ class ModelExecutor(Protocol):
         """Make a sequence known; `blocks` hold the KV of `tokens`, in order. Copies both.
 
         Raises:
-            IncompatibleCacheError: if the blocks do not hold exactly those tokens.
+            IncompatibleCacheError: if the blocks do not hold exactly those tokens, or not all that
+                the model's layers need to go on from there.
         """
 
     def run(self, plan: StepPlan) -> StepResult:
@@ -76,23 +82,29 @@ class ModelExecutor(Protocol):
             EngineError: if the engine failed; the KV of running sequences is lost.
         """
 
-    def seal(self, sequence: SequenceId, start: int, end: int) -> BlockHandle:
-        """Copy the KV of positions start..end of a sequence into an immutable handle.
+    def seal(
+        self, sequence: SequenceId, start: int, end: int, kind: PartKind
+    ) -> PartHandle | None:
+        """Copy a part of the block start..end of a sequence into an immutable handle.
+
+        None if its layers do not hold that any more: windows have moved on, or a state has.
 
         Raises:
             ValueError: if those positions have not all been computed.
-            IncompatibleCacheError: if this model's KV cannot be kept.
+            IncompatibleCacheError: if this model's KV cannot be kept, or it has no such parts.
             EngineError: if the cache does not hold exactly the tokens that went in.
         """
 
-    def export(self, handle: BlockHandle) -> tuple[Part, ...]:
-        """The handle's KV as bytes, which any thread may use."""
+    def export(self, handle: PartHandle) -> tuple[Tensor, ...]:
+        """The handle's arrays as bytes, which any thread may use."""
 
-    def import_parts(self, parts: Sequence[Part], num_tokens: int) -> BlockHandle:
-        """The inverse of `export`, bit for bit.
+    def import_part(
+        self, kind: PartKind, tensors: Sequence[Tensor], num_tokens: int
+    ) -> PartHandle:
+        """The inverse of `export`, bit for bit; `num_tokens` are those of the block.
 
         Raises:
-            IncompatibleCacheError: if the parts do not have the model's names, shapes and type.
+            IncompatibleCacheError: if the tensors do not have the model's names, shapes and types.
         """
 
     def release(self, sequence: SequenceId) -> None:
