@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tests.fakes.scripted_executor import ScriptedBlock, ScriptedExecutor
+from tests.fakes.scripted_executor import ScriptedExecutor
+from tests.fakes.scripted_memory import ScriptedPart
 
+from semantic.domain.block import PartKind
 from semantic.domain.ids import SequenceId, TokenId
 from semantic.domain.sampling import SamplingParams
 from semantic.ports.model_executor import AttachedBlock
@@ -26,9 +28,11 @@ class FaultyExecutor(ScriptedExecutor):
         self._fail("attach")
         super().attach(sequence, tokens, blocks, sampling)
 
-    def seal(self, sequence: SequenceId, start: int, end: int) -> ScriptedBlock:
+    def seal(
+        self, sequence: SequenceId, start: int, end: int, kind: PartKind
+    ) -> ScriptedPart | None:
         self._fail("seal")
-        return super().seal(sequence, start, end)
+        return super().seal(sequence, start, end, kind)
 
     def release(self, sequence: SequenceId) -> None:
         self._fail("release")

@@ -3,21 +3,48 @@
 import hashlib
 import math
 import random
-import struct
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from semantic.domain.block import Part
+from tests.fakes.scripted_memory import (
+    FULL_LAYER,
+    RECURRENT_LAYER,
+    Memory,
+    ScriptedPart,
+    from_tensors,
+    own,
+    sliding_layer,
+    spec_of,
+    to_tensors,
+)
+
+from semantic.domain.block import PartKind, Tensor
 from semantic.domain.cache_spec import Granularity, ModelCacheSpec
 from semantic.domain.errors import EngineError, IncompatibleCacheError
 from semantic.domain.ids import Namespace, SequenceId, TokenId
 from semantic.domain.sampling import SamplingParams
 from semantic.domain.step_plan import PrefillChunk, SampledToken, StepPlan, StepResult
-from semantic.ports.model_executor import AttachedBlock, BlockHandle, Capabilities
+from semantic.ports.model_executor import AttachedBlock, Capabilities, PartHandle
 
-SPEC = ModelCacheSpec(num_layers=1, num_kv_heads=1, key_dim=1, value_dim=1, dtype="F32", itemsize=4)
-"""A key is a token's id, a value a checksum of the tokens up to and including it."""
+UNIFORM = spec_of(FULL_LAYER)
+SHORT_WINDOW = spec_of(FULL_LAYER, sliding_layer(8), sliding_layer(8))
+LONG_WINDOW = spec_of(sliding_layer(300), FULL_LAYER)
+TWO_WINDOWS = spec_of(sliding_layer(300), FULL_LAYER, sliding_layer(40))
+HYBRID = spec_of(RECURRENT_LAYER, FULL_LAYER, RECURRENT_LAYER)
+RECURRENT = spec_of(RECURRENT_LAYER)
+EVERYTHING = spec_of(FULL_LAYER, sliding_layer(300), RECURRENT_LAYER)
+
+SPECS: dict[str, ModelCacheSpec] = {
+    "uniform": UNIFORM,
+    "short window": SHORT_WINDOW,
+    "long window": LONG_WINDOW,
+    "two windows": TWO_WINDOWS,
+    "hybrid": HYBRID,
+    "recurrent": RECURRENT,
+    "everything": EVERYTHING,
+}
+"""Models that can be kept, by what they are made of."""
 
 NAMESPACE = Namespace(hashlib.sha256(b"the scripted executor's model").hexdigest())
 VOCABULARY = 101
@@ -34,36 +61,13 @@ class MisuseError(Exception):
     """The caller broke the port's rules: a bug of ours."""
 
 
-@dataclass(frozen=True, slots=True)
-class ScriptedBlock:
-    """A handle: four bytes a token each."""
-
-    keys: bytes
-    values: bytes
-
-    @property
-    def num_tokens(self) -> int:
-        return len(self.keys) // SPEC.itemsize
-
-    @property
-    def nbytes(self) -> int:
-        return len(self.keys) + len(self.values)
-
-    def first(self, length: int) -> "ScriptedBlock":
-        return self.cut(0, length)
-
-    def cut(self, start: int, end: int) -> "ScriptedBlock":
-        where = slice(start * SPEC.itemsize, end * SPEC.itemsize)
-        return ScriptedBlock(self.keys[where], self.values[where])
-
-    def __add__(self, other: "ScriptedBlock") -> "ScriptedBlock":
-        return ScriptedBlock(self.keys + other.keys, self.values + other.values)
-
-
 @dataclass(slots=True)
 class _Running:
     sampling: SamplingParams
-    kv: ScriptedBlock
+    tokens: tuple[TokenId, ...]
+    memory: Memory
+    truth: Memory
+    """What the memory would be, had all tokens been computed at once."""
     random: random.Random
     decoding: bool = False
     next: TokenId | None = None
@@ -79,17 +83,20 @@ def hashed_choice(tokens: tuple[TokenId, ...]) -> TokenId:
 class ScriptedExecutor:
     """Implements the port `ModelExecutor`.
 
-    `choose` gives the greedy token after all tokens so far, which are read back from the KV: with
-    wrong KV the answer is wrong. The n-th run raises if n is `fail_on_run`, counted from 1.
-    `plans` are the steps performed. Misuse that a real engine may not notice raises `MisuseError`.
+    `spec` says what layers it plays; None: its KV cannot be kept. `choose` gives the greedy token
+    after all tokens so far; with anything wrong in what a layer sees, the answer is wrong.
+    What is attached is compared with what should be, unless it is `trusting`, as a real engine.
+    The n-th run raises if n is `fail_on_run`, counted from 1. `plans` are the steps performed.
+    Misuse that a real engine may not notice raises `MisuseError`.
     """
 
-    granularity: Granularity = Granularity.BLOCK
+    spec: ModelCacheSpec | None = UNIFORM
     choose: Chooser = hashed_choice
     fail_on_run: int | None = None
     max_context: int = 8192
     max_batch: int = 8
     namespace: Namespace = NAMESPACE
+    trusting: bool = False
     plans: list[StepPlan] = field(default_factory=list)
     _running: dict[SequenceId, _Running] = field(default_factory=dict)
     _broken: bool = False
@@ -97,10 +104,9 @@ class ScriptedExecutor:
 
     @property
     def capabilities(self) -> Capabilities:
-        keeps = self.granularity is Granularity.BLOCK
         return Capabilities(
-            granularity=self.granularity,
-            spec=SPEC if keeps else None,
+            granularity=self.spec.granularity if self.spec else Granularity.NONE,
+            spec=self.spec,
             namespace=self.namespace,
             max_context=self.max_context,
             max_batch=self.max_batch,
@@ -121,15 +127,18 @@ class ScriptedExecutor:
         self._entered()
         if sequence in self._running:
             raise MisuseError(f"sequence {sequence} is attached already")
-        if any(not 0 < block.length <= block.handle.num_tokens for block in blocks):
-            raise IncompatibleCacheError("a block is asked for more tokens than it holds")
-        kv = ScriptedBlock(b"", b"")
-        for block in blocks:
-            kv += _own(block.handle).first(block.length)
-        if kv != _computed(tuple(tokens)):
+        if blocks:
+            self._kept_spec()
+        spec = self.spec or UNIFORM
+        memory = Memory.restored(spec, blocks)
+        truth = Memory.computed(spec, tokens)
+        if memory.num_tokens != len(tokens):
+            raise IncompatibleCacheError(f"blocks of {memory.num_tokens} tokens for {len(tokens)}")
+        if memory.seen() != truth.seen() and not self.trusting:
             raise IncompatibleCacheError("the blocks do not hold those tokens")
         seed = sampling.seed if sampling.seed is not None else random.getrandbits(64)
-        self._running[sequence] = _Running(sampling, kv, random.Random(seed))  # noqa: S311 - no secret
+        numbers = random.Random(seed)  # noqa: S311 - no secret
+        self._running[sequence] = _Running(sampling, tuple(tokens), memory, truth, numbers)
 
     def run(self, plan: StepPlan) -> StepResult:
         self._entered()
@@ -146,36 +155,29 @@ class ScriptedExecutor:
             self._prefill(plan.prefill)
         return StepResult(sampled)
 
-    def seal(self, sequence: SequenceId, start: int, end: int) -> ScriptedBlock:
+    def seal(
+        self, sequence: SequenceId, start: int, end: int, kind: PartKind
+    ) -> ScriptedPart | None:
         self._entered()
-        self._check_keeps()
+        spec = self._kept_spec()
+        if not kind.begins and kind not in spec.resume_rule.extras:
+            raise IncompatibleCacheError(f"this model's blocks have no such part: {kind}")
         if sequence not in self._running:
             raise ValueError(f"sequence {sequence} is not in the engine")
-        kv = self._running[sequence].kv
-        if not 0 <= start < end <= kv.num_tokens:
-            raise ValueError(f"positions {start}..{end} of {kv.num_tokens} computed ones")
-        return kv.cut(start, end)
+        memory = self._running[sequence].memory
+        if not 0 <= start < end <= memory.num_tokens:
+            raise ValueError(f"positions {start}..{end} of {memory.num_tokens} computed ones")
+        return memory.seal(start, end, kind)
 
-    def export(self, handle: BlockHandle) -> tuple[Part, ...]:
+    def export(self, handle: PartHandle) -> tuple[Tensor, ...]:
         self._entered()
-        block = _own(handle)
-        shape = (1, 1, 1, block.num_tokens, 1)
-        return (
-            Part("keys", SPEC.dtype, shape, block.keys),
-            Part("values", SPEC.dtype, shape, block.values),
-        )
+        return to_tensors(self._kept_spec(), own(handle))
 
-    def import_parts(self, parts: Sequence[Part], num_tokens: int) -> ScriptedBlock:
+    def import_part(
+        self, kind: PartKind, tensors: Sequence[Tensor], num_tokens: int
+    ) -> ScriptedPart:
         self._entered()
-        self._check_keeps()
-        shape = (1, 1, 1, num_tokens, 1)
-        found = [(part.name, part.dtype, part.shape, len(part.data)) for part in parts]
-        if sorted(found) != [
-            (name, SPEC.dtype, shape, num_tokens * SPEC.itemsize) for name in ("keys", "values")
-        ]:
-            raise IncompatibleCacheError(f"not {num_tokens} tokens of this model: {found}")
-        data = {part.name: part.data for part in parts}
-        return ScriptedBlock(data["keys"], data["values"])
+        return from_tensors(self._kept_spec(), kind, tensors, num_tokens)
 
     def release(self, sequence: SequenceId) -> None:
         self._entered()
@@ -194,9 +196,10 @@ class ScriptedExecutor:
         if self._broken:
             raise MisuseError("after a failure only reset may be called")
 
-    def _check_keeps(self) -> None:
-        if self.granularity is not Granularity.BLOCK:
+    def _kept_spec(self) -> ModelCacheSpec:
+        if self.spec is None:
             raise IncompatibleCacheError("this model's KV cannot be kept")
+        return self.spec
 
     def _decode(self, sequence: _Running) -> TokenId:
         token = sequence.next
@@ -217,7 +220,7 @@ class ScriptedExecutor:
             sequence.next = self._sample(sequence)
 
     def _sample(self, sequence: _Running) -> TokenId:
-        best = self.choose(_tokens(sequence.kv))
+        best = self.choose(_known(sequence))
         if sequence.sampling.greedy:
             return best
         coldness = _EACH_LESS_LIKELY / max(sequence.sampling.temperature, 1e-6)
@@ -232,29 +235,14 @@ class ScriptedExecutor:
 
 
 def _compute(sequence: _Running, tokens: tuple[TokenId, ...]) -> None:
-    sequence.kv += _computed(tokens, before=sequence.kv)
+    sequence.tokens += tokens
+    sequence.memory.advance(tokens)
+    sequence.truth.advance(tokens)
 
 
-def _computed(tokens: tuple[TokenId, ...], before: ScriptedBlock | None = None) -> ScriptedBlock:
-    """KV of `tokens`, which stand behind those of `before`."""
-    keys = struct.pack(f"<{len(tokens)}I", *tokens)
-    state = hashlib.sha256(before.keys if before else b"")
-    values = []
-    for position in range(len(tokens)):
-        state.update(keys[position * 4 : position * 4 + 4])
-        values.append(state.digest()[:4])
-    return ScriptedBlock(keys, b"".join(values))
-
-
-def _tokens(kv: ScriptedBlock) -> tuple[TokenId, ...]:
-    """The tokens that the KV stands for; others if it is not what was computed."""
-    tokens = struct.unpack(f"<{kv.num_tokens}I", kv.keys)
-    if kv != _computed(tokens):
-        tokens = (*tokens, *struct.unpack(f"<{kv.num_tokens}I", kv.values))
-    return tokens
-
-
-def _own(handle: BlockHandle) -> ScriptedBlock:
-    if not isinstance(handle, ScriptedBlock):
-        raise IncompatibleCacheError(f"not a block of this engine: {type(handle).__name__}")
-    return handle
+def _known(sequence: _Running) -> tuple[TokenId, ...]:
+    """The tokens so far; something else besides if a layer sees what is not so."""
+    seen = sequence.memory.seen()
+    if seen == sequence.truth.seen():
+        return sequence.tokens
+    return (*sequence.tokens, *hashlib.sha256(b"".join(seen)).digest())

@@ -15,7 +15,7 @@ from semantic.application.block_reader import BlockReader
 from semantic.application.engine_job import Job, JobEnded, JobEvent, JobFailed, JobStarted
 from semantic.application.engine_loop import EngineLoop
 from semantic.application.engine_work import EngineParts
-from semantic.application.kv_cache import KvCache
+from semantic.application.kv_cache import CacheLimits, KvCache
 from semantic.application.scheduler import Scheduler, SchedulerLimits
 from semantic.application.text_stream import TextStream
 from semantic.application.write_behind import WriteBehind
@@ -85,6 +85,7 @@ def make_job(
     max_tokens: int = 8,
     stops: tuple[str, ...] = (),
     stop_tokens: frozenset[TokenId] = frozenset(),
+    system_end: int = 0,
 ) -> tuple[Job, Listener]:
     listener = Listener()
     job = Job(
@@ -92,6 +93,7 @@ def make_job(
         text=TextStream(LetterDecoder(), stops),
         stop_tokens=stop_tokens,
         emit=listener,
+        system_end=system_end,
     )
     return job, listener
 
@@ -117,13 +119,16 @@ class SmallEngine:
     clock: FixedClock = field(default_factory=FixedClock)
     hot_bytes: int = 1 << 20
     queue_bytes: int = 1 << 20
+    state_interval: int = 2048
+    resume_points: int = 8
     read_timeout_s: float = 60.0
     limits: SchedulerLimits = field(default_factory=lambda: SchedulerLimits(4, 512, 256))
     max_jobs: int = 64
 
     def __post_init__(self) -> None:
         self.writes = WriteBehind(self.blocks, self.agents, self.queue_bytes, self.telemetry)
-        self.cache = KvCache(self.executor, self.writes, self.hot_bytes, self.telemetry)
+        limits = CacheLimits(self.hot_bytes, self.state_interval, self.resume_points)
+        self.cache = KvCache(self.executor, self.writes, limits, self.telemetry)
         self.loop = EngineLoop(self.max_jobs, self.telemetry)
 
     def parts(self) -> EngineParts:
@@ -155,10 +160,15 @@ class SmallEngine:
     def restarted(self) -> "SmallEngine":
         """A new process over the same stores."""
         return SmallEngine(
-            executor=ScriptedExecutor(self.executor.granularity, self.executor.choose),
+            executor=ScriptedExecutor(
+                self.executor.spec, self.executor.choose, trusting=self.executor.trusting
+            ),
             blocks=self.blocks,
             agents=self.agents,
             hot_bytes=self.hot_bytes,
+            queue_bytes=self.queue_bytes,
+            state_interval=self.state_interval,
+            resume_points=self.resume_points,
             limits=self.limits,
         )
 
