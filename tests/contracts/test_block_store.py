@@ -6,14 +6,14 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from tests.fakes.blocks import NAMESPACE, OTHER_NAMESPACE, make_block
+from tests.fakes.blocks import NAMESPACE, OTHER_NAMESPACE, make_part, without_tensors
 from tests.fakes.memory_block_store import MemoryBlockStore
 from tests.fakes.recorded_telemetry import RecordedTelemetry
 
 from semantic.adapters.outbound.storage.block_files import BlockFiles
-from semantic.domain.block import BlockKind
+from semantic.domain.block import PartId, PartKind, Tensor
 from semantic.domain.errors import CacheCorruptionError
-from semantic.domain.ids import BlockKey, Namespace
+from semantic.domain.ids import Namespace
 from semantic.ports.block_store import BlockStore
 
 
@@ -22,12 +22,13 @@ class Candidate:
     """A store, and how to damage one of its entries."""
 
     store: BlockStore
-    damage: Callable[[Namespace, BlockKey], None]
+    damage: Callable[[Namespace, PartId], None]
 
 
 def on_disk(root: Path) -> Candidate:
-    def damage(namespace: Namespace, key: BlockKey) -> None:
-        (path,) = (root / "blk" / namespace[:12] / key[:2]).glob(f"{key}.*.st")
+    def damage(namespace: Namespace, part: PartId) -> None:
+        folder = root / "blk" / namespace[:12] / part.key[:2]
+        path = folder / f"{part.key}.{part.kind.value}.st"
         data = bytearray(path.read_bytes())
         data[-1] ^= 1
         path.write_bytes(data)
@@ -51,93 +52,163 @@ def store(candidate: Candidate) -> BlockStore:
     return candidate.store
 
 
-class TestBlockStore:
-    @pytest.mark.parametrize("kind", BlockKind)
-    def test_returns_exactly_what_was_put(self, store: BlockStore, kind: BlockKind) -> None:
-        block = make_block((7, 0, 2**32 - 1), kind=kind)
-        store.put(block)
-        assert store.get(NAMESPACE, block.header.key) == block
+@pytest.fixture(params=PartKind)
+def kind(request: pytest.FixtureRequest) -> PartKind:
+    found: PartKind = request.param
+    return found
 
-    def test_knows_nothing_of_absent_blocks(self, store: BlockStore) -> None:
-        key = make_block().header.key
-        assert store.get(NAMESPACE, key) is None
-        assert not store.exists(NAMESPACE, key)
+
+class TestBlockStore:
+    def test_returns_exactly_what_was_put(self, store: BlockStore, kind: PartKind) -> None:
+        part = make_part((7, 0, 2**32 - 1), kind=kind)
+        store.put(part)
+        assert store.get(NAMESPACE, part.header.id) == part
+
+    def test_knows_nothing_of_absent_parts(self, store: BlockStore, kind: PartKind) -> None:
+        part = make_part(kind=kind).header.id
+        assert store.get(NAMESPACE, part) is None
+        assert not store.exists(NAMESPACE, part)
+        assert store.nbytes(NAMESPACE, part) == 0
         assert list(store.headers(NAMESPACE)) == []
 
-    def test_first_writer_wins(self, store: BlockStore) -> None:
-        first, second = make_block(seed=1), make_block(seed=2)
+    def test_first_writer_wins(self, store: BlockStore, kind: PartKind) -> None:
+        first, second = make_part(kind=kind, seed=1), make_part(kind=kind, seed=2)
         store.put(first)
         store.put(second)
-        assert store.get(NAMESPACE, first.header.key) == first
+        assert store.get(NAMESPACE, first.header.id) == first
 
     def test_of_many_writers_at_once_one_wins(self, store: BlockStore) -> None:
-        blocks = [make_block(seed=seed) for seed in range(8)]
-        writers = [Thread(target=store.put, args=(block,)) for block in blocks]
+        parts = [make_part(seed=seed) for seed in range(8)]
+        writers = [Thread(target=store.put, args=(part,)) for part in parts]
         for writer in writers:
             writer.start()
         for writer in writers:
             writer.join()
-        assert store.get(NAMESPACE, blocks[0].header.key) in blocks
+        assert store.get(NAMESPACE, parts[0].header.id) in parts
 
-    def test_exists_tells_of_a_kept_block(self, store: BlockStore) -> None:
-        block = make_block()
-        store.put(block)
-        assert store.exists(NAMESPACE, block.header.key)
+    def test_exists_tells_of_a_kept_part(self, store: BlockStore, kind: PartKind) -> None:
+        part = make_part(kind=kind)
+        store.put(part)
+        assert store.exists(NAMESPACE, part.header.id)
+
+    def test_nbytes_tells_what_a_part_takes_at_least(
+        self, store: BlockStore, kind: PartKind
+    ) -> None:
+        part = make_part(kind=kind)
+        store.put(part)
+        assert store.nbytes(NAMESPACE, part.header.id) >= part.nbytes > 0
 
     def test_namespaces_do_not_see_each_other(self, store: BlockStore) -> None:
-        block = make_block()
-        store.put(block)
-        assert store.get(OTHER_NAMESPACE, block.header.key) is None
-        assert not store.exists(OTHER_NAMESPACE, block.header.key)
+        part = make_part()
+        store.put(part)
+        assert store.get(OTHER_NAMESPACE, part.header.id) is None
+        assert not store.exists(OTHER_NAMESPACE, part.header.id)
+        assert store.nbytes(OTHER_NAMESPACE, part.header.id) == 0
         assert list(store.headers(OTHER_NAMESPACE)) == []
 
-    def test_deleted_blocks_are_gone(self, store: BlockStore) -> None:
-        block, other = make_block((1,)), make_block((2,))
-        store.put(block)
-        store.put(other)
-        store.delete(NAMESPACE, block.header.key)
-        assert store.get(NAMESPACE, block.header.key) is None
-        assert not store.exists(NAMESPACE, block.header.key)
-        assert list(store.headers(NAMESPACE)) == [other.header]
+    def test_parts_of_one_block_do_not_stand_in_for_each_other(
+        self, store: BlockStore, kind: PartKind
+    ) -> None:
+        part = make_part(kind=kind)
+        store.put(part)
+        for other in set(PartKind) - {kind}:
+            name = PartId(part.header.key, other)
+            assert store.get(NAMESPACE, name) is None
+            assert not store.exists(NAMESPACE, name)
+            assert store.nbytes(NAMESPACE, name) == 0
+            store.delete(NAMESPACE, name)
+        assert store.get(NAMESPACE, part.header.id) == part
 
-    def test_deleting_an_absent_block_is_no_error(self, store: BlockStore) -> None:
-        store.delete(NAMESPACE, make_block().header.key)
+    def test_deleted_parts_are_gone_and_those_beside_them_stay(
+        self, store: BlockStore, kind: PartKind
+    ) -> None:
+        parts = {each: make_part(kind=each) for each in PartKind}
+        for part in parts.values():
+            store.put(part)
+        deleted = parts.pop(kind).header.id
+        store.delete(NAMESPACE, deleted)
+        assert store.get(NAMESPACE, deleted) is None
+        assert not store.exists(NAMESPACE, deleted)
+        assert {header.id: header for header in store.headers(NAMESPACE)} == {
+            part.header.id: part.header for part in parts.values()
+        }
+        assert all(store.get(NAMESPACE, part.header.id) == part for part in parts.values())
 
-    def test_a_deleted_block_can_be_put_again(self, store: BlockStore) -> None:
-        first, second = make_block(seed=1), make_block(seed=2)
+    def test_deleting_an_absent_part_is_no_error(self, store: BlockStore, kind: PartKind) -> None:
+        store.delete(NAMESPACE, make_part(kind=kind).header.id)
+
+    def test_a_deleted_part_can_be_put_again(self, store: BlockStore, kind: PartKind) -> None:
+        first, second = make_part(kind=kind, seed=1), make_part(kind=kind, seed=2)
         store.put(first)
-        store.delete(NAMESPACE, first.header.key)
+        store.delete(NAMESPACE, first.header.id)
         store.put(second)
-        assert store.get(NAMESPACE, second.header.key) == second
+        assert store.get(NAMESPACE, second.header.id) == second
 
-    def test_headers_list_all_blocks_of_a_namespace(self, store: BlockStore) -> None:
-        parent = make_block((1, 2))
-        child = make_block((3,), parent=parent.header, kind=BlockKind.TAIL)
-        stranger = make_block(namespace=OTHER_NAMESPACE)
-        for block in (parent, child, stranger):
-            store.put(block)
-        found = {header.key: header for header in store.headers(NAMESPACE)}
-        assert found == {block.header.key: block.header for block in (parent, child)}
+    def test_headers_list_all_parts_of_a_namespace(self, store: BlockStore) -> None:
+        parent = make_part((1, 2))
+        tail, sliding, state = (
+            make_part((3,), parent=parent.header, kind=kind)
+            for kind in (PartKind.TAIL, PartKind.SLIDING, PartKind.STATE)
+        )
+        stranger = make_part(namespace=OTHER_NAMESPACE)
+        for part in (parent, tail, sliding, state, stranger):
+            store.put(part)
+        found = list(store.headers(NAMESPACE))
+        assert {header.id: header for header in found} == {
+            part.header.id: part.header for part in (parent, tail, sliding, state)
+        }
+        assert len(found) == 4
 
-    def test_damage_is_found_once_and_then_absent(self, candidate: Candidate) -> None:
-        block = make_block()
-        candidate.store.put(block)
-        candidate.damage(NAMESPACE, block.header.key)
+    def test_damage_is_found_once_and_then_absent(
+        self, candidate: Candidate, kind: PartKind
+    ) -> None:
+        part = make_part(kind=kind)
+        candidate.store.put(part)
+        candidate.damage(NAMESPACE, part.header.id)
         with pytest.raises(CacheCorruptionError):
-            candidate.store.get(NAMESPACE, block.header.key)
-        assert candidate.store.get(NAMESPACE, block.header.key) is None
-        assert not candidate.store.exists(NAMESPACE, block.header.key)
+            candidate.store.get(NAMESPACE, part.header.id)
+        assert candidate.store.get(NAMESPACE, part.header.id) is None
+        assert not candidate.store.exists(NAMESPACE, part.header.id)
 
-    def test_a_damaged_block_can_be_put_again(self, candidate: Candidate) -> None:
-        first, second = make_block(seed=1), make_block(seed=2)
+    def test_damage_of_one_part_leaves_the_others(
+        self, candidate: Candidate, kind: PartKind
+    ) -> None:
+        parts = {each: make_part(kind=each) for each in PartKind}
+        for part in parts.values():
+            candidate.store.put(part)
+        damaged = parts.pop(kind).header.id
+        candidate.damage(NAMESPACE, damaged)
+        with pytest.raises(CacheCorruptionError):
+            candidate.store.get(NAMESPACE, damaged)
+        for part in parts.values():
+            assert candidate.store.get(NAMESPACE, part.header.id) == part
+
+    def test_a_damaged_part_can_be_put_again(self, candidate: Candidate, kind: PartKind) -> None:
+        first, second = make_part(kind=kind, seed=1), make_part(kind=kind, seed=2)
         candidate.store.put(first)
-        candidate.damage(NAMESPACE, first.header.key)
+        candidate.damage(NAMESPACE, first.header.id)
         candidate.store.put(second)
-        assert candidate.store.get(NAMESPACE, second.header.key) == second
+        assert candidate.store.get(NAMESPACE, second.header.id) == second
 
-    def test_an_empty_part_comes_back(self, store: BlockStore) -> None:
-        full = make_block()
-        empty = replace(full.parts[0], name="empty", shape=(0, 4), data=b"")
-        block = replace(full, parts=(empty, *full.parts, replace(empty, name="last")))
-        store.put(block)
-        assert store.get(NAMESPACE, block.header.key) == block
+    def test_an_empty_tensor_comes_back(self, store: BlockStore) -> None:
+        whole = make_part()
+        empty = Tensor("empty", "F16", (0, 4), b"")
+        part = replace(whole, tensors=(empty, *whole.tensors, replace(empty, name="last")))
+        store.put(part)
+        assert store.get(NAMESPACE, part.header.id) == part
+
+    def test_a_part_without_tensors_comes_back(self, store: BlockStore, kind: PartKind) -> None:
+        part = without_tensors(make_part(kind=kind))
+        store.put(part)
+        assert store.get(NAMESPACE, part.header.id) == part
+        assert store.exists(NAMESPACE, part.header.id)
+        assert list(store.headers(NAMESPACE)) == [part.header]
+
+    def test_many_tensors_come_back_in_their_order(self, store: BlockStore, kind: PartKind) -> None:
+        (tensor, *_) = make_part(kind=kind).tensors
+        names = [f"state.{n}.{m}" for n in (10, 2, 0) for m in range(40)]
+        part = replace(
+            make_part(kind=kind), tensors=tuple(replace(tensor, name=name) for name in names)
+        )
+        store.put(part)
+        assert store.get(NAMESPACE, part.header.id) == part

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from semantic.domain.block import BlockHeader, StoredBlock
+from semantic.domain.block import BlockHeader, PartId, StoredPart
 from semantic.domain.errors import CacheCorruptionError, CachePersistenceError
-from semantic.domain.ids import BlockKey, Namespace
+from semantic.domain.ids import Namespace
 
 
 class MemoryBlockStore:
@@ -12,48 +12,48 @@ class MemoryBlockStore:
 
     def __init__(self) -> None:
         self.failing = False
-        self._blocks: dict[tuple[Namespace, BlockKey], StoredBlock] = {}
-        self._damaged: set[tuple[Namespace, BlockKey]] = set()
+        self._parts: dict[tuple[Namespace, PartId], StoredPart] = {}
+        self._damaged: set[tuple[Namespace, PartId]] = set()
 
-    def put(self, block: StoredBlock) -> None:
+    def put(self, part: StoredPart) -> None:
         self._check("written")
-        place = (block.header.namespace, block.header.key)
+        place = (part.header.namespace, part.header.id)
         if place in self._damaged:
             self._set_aside(place)
-        self._blocks.setdefault(place, block)
+        self._parts.setdefault(place, part)
 
-    def get(self, namespace: Namespace, key: BlockKey) -> StoredBlock | None:
+    def get(self, namespace: Namespace, part: PartId) -> StoredPart | None:
         self._check("read")
-        place = (namespace, key)
+        place = (namespace, part)
         if place in self._damaged:
             self._set_aside(place)
-            raise CacheCorruptionError(f"block {key} was damaged by the test")
-        return self._blocks.get(place)
+            raise CacheCorruptionError(f"{part} was damaged by the test")
+        return self._parts.get(place)
 
-    def exists(self, namespace: Namespace, key: BlockKey) -> bool:
-        return (namespace, key) in self._blocks
+    def exists(self, namespace: Namespace, part: PartId) -> bool:
+        return (namespace, part) in self._parts
 
-    def delete(self, namespace: Namespace, key: BlockKey) -> None:
+    def delete(self, namespace: Namespace, part: PartId) -> None:
         self._check("removed")
-        self._set_aside((namespace, key))
+        self._set_aside((namespace, part))
 
     def headers(self, namespace: Namespace) -> Iterator[BlockHeader]:
-        for (owner, _), block in tuple(self._blocks.items()):
+        for (owner, _), part in tuple(self._parts.items()):
             if owner == namespace:
-                yield block.header
+                yield part.header
 
-    def nbytes(self, header: BlockHeader) -> int:
-        block = self._blocks.get((header.namespace, header.key))
-        return block.nbytes if block else 0
+    def nbytes(self, namespace: Namespace, part: PartId) -> int:
+        found = self._parts.get((namespace, part))
+        return found.nbytes if found else 0
 
-    def damage(self, namespace: Namespace, key: BlockKey) -> None:
-        """Make the next `get` of a block find it damaged."""
-        self._damaged.add((namespace, key))
+    def damage(self, namespace: Namespace, part: PartId) -> None:
+        """Make the next `get` of a part find it damaged."""
+        self._damaged.add((namespace, part))
 
-    def _set_aside(self, place: tuple[Namespace, BlockKey]) -> None:
-        self._blocks.pop(place, None)
+    def _set_aside(self, place: tuple[Namespace, PartId]) -> None:
+        self._parts.pop(place, None)
         self._damaged.discard(place)
 
     def _check(self, action: str) -> None:
         if self.failing:
-            raise CachePersistenceError(f"no block can be {action}: the test says so")
+            raise CachePersistenceError(f"nothing can be {action}: the test says so")

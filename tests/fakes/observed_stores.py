@@ -7,9 +7,9 @@ from tests.fakes.memory_agent_store import MemoryAgentStore
 from tests.fakes.memory_block_store import MemoryBlockStore
 
 from semantic.domain.agent import AgentId, AgentRecord
-from semantic.domain.block import StoredBlock
+from semantic.domain.block import PartId, StoredPart
 from semantic.domain.errors import CachePersistenceError
-from semantic.domain.ids import BlockKey, Namespace
+from semantic.domain.ids import AgentKey, Namespace
 
 PATIENCE_S = 10.0
 """How long a test waits for what must come. Only a failing test waits that long."""
@@ -44,17 +44,17 @@ class Gate:
 
 @dataclass
 class Journal:
-    """What was done, in order, and the blocks that must not succeed."""
+    """What was done, in order, and the parts that must not succeed."""
 
-    entries: list[tuple[str, str]] = field(default_factory=list)
-    refused: set[BlockKey] = field(default_factory=set)
-    exploding: set[BlockKey] = field(default_factory=set)
-    undeletable: set[BlockKey] = field(default_factory=set)
+    entries: list[tuple[str, PartId | AgentKey]] = field(default_factory=list)
+    refused: set[PartId] = field(default_factory=set)
+    exploding: set[PartId] = field(default_factory=set)
+    undeletable: set[PartId] = field(default_factory=set)
 
-    def check(self, key: BlockKey) -> None:
-        if key in self.refused:
+    def check(self, part: PartId) -> None:
+        if part in self.refused:
             raise CachePersistenceError("the disk is full")
-        if key in self.exploding:
+        if part in self.exploding:
             raise RuntimeError("a bug in the store")
 
 
@@ -66,23 +66,23 @@ class ObservedBlocks(MemoryBlockStore):
         self.journal = journal or Journal()
         self.writing, self.reading = Gate(), Gate()
 
-    def put(self, block: StoredBlock) -> None:
+    def put(self, part: StoredPart) -> None:
         self.writing.enter()
-        self.journal.check(block.header.key)
-        super().put(block)
-        self.journal.entries.append(("put", block.header.key))
+        self.journal.check(part.header.id)
+        super().put(part)
+        self.journal.entries.append(("put", part.header.id))
 
-    def get(self, namespace: Namespace, key: BlockKey) -> StoredBlock | None:
+    def get(self, namespace: Namespace, part: PartId) -> StoredPart | None:
         self.reading.enter()
-        self.journal.check(key)
-        self.journal.entries.append(("get", key))
-        return super().get(namespace, key)
+        self.journal.check(part)
+        self.journal.entries.append(("get", part))
+        return super().get(namespace, part)
 
-    def delete(self, namespace: Namespace, key: BlockKey) -> None:
-        if key in self.journal.undeletable:
+    def delete(self, namespace: Namespace, part: PartId) -> None:
+        if part in self.journal.undeletable:
             raise CachePersistenceError("the folder is read-only")
-        super().delete(namespace, key)
-        self.journal.entries.append(("delete", key))
+        super().delete(namespace, part)
+        self.journal.entries.append(("delete", part))
 
 
 class ObservedAgents(MemoryAgentStore):

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from tests.fakes.blocks import NAMESPACE, make_block
+from tests.fakes.blocks import NAMESPACE, make_part
 
 from semantic.domain.agent import AgentId, AgentRecord, Branch, Segment
-from semantic.domain.block import BlockHeader, BlockKind
+from semantic.domain.block import BlockHeader, PartKind
 from semantic.domain.cache_spec import BLOCK_SIZE
 from semantic.domain.ids import BlockKey, Namespace, TokenId
 from semantic.ports.agent_store import AgentStore
@@ -23,6 +23,7 @@ def remember(
     name: str,
     *branches: Sequence[TokenId],
     namespace: Namespace = NAMESPACE,
+    extras: Sequence[PartKind] = (),
 ) -> set[BlockKey]:
     """Store an agent and the blocks of its branches; the keys of those."""
     agent = AgentId.parse(name, field="name")
@@ -33,20 +34,27 @@ def remember(
         updated_at=float(len(name)),
     )
     records.save(agent.within(namespace), record)
-    return {key for ids in branches for key in store_blocks(blocks, ids, namespace)}
+    return {key for ids in branches for key in store_blocks(blocks, ids, namespace, extras)}
 
 
 def store_blocks(
-    blocks: BlockStore, ids: Sequence[TokenId], namespace: Namespace = NAMESPACE
+    blocks: BlockStore,
+    ids: Sequence[TokenId],
+    namespace: Namespace = NAMESPACE,
+    extras: Sequence[PartKind] = (),
 ) -> list[BlockKey]:
-    """Store the blocks of a token sequence, a tail for the rest."""
+    """Store the blocks of a token sequence, a tail for the rest, with `extras` added to each."""
     keys: list[BlockKey] = []
     parent: BlockHeader | None = None
     for start in range(0, len(ids), BLOCK_SIZE):
         held = tuple(ids[start : start + BLOCK_SIZE])
-        kind = BlockKind.FULL if len(held) == BLOCK_SIZE else BlockKind.TAIL
-        block = make_block(held, parent=parent, namespace=namespace, kind=kind)
-        blocks.put(block)
-        parent = block.header
+        begins = PartKind.FULL if len(held) == BLOCK_SIZE else PartKind.TAIL
+        parts = [
+            make_part(held, parent=parent, namespace=namespace, kind=kind)
+            for kind in (begins, *extras)
+        ]
+        for part in parts:
+            blocks.put(part)
+        parent = parts[0].header
         keys.append(parent.key)
     return keys

@@ -14,6 +14,7 @@ from tests.fakes.remembered import remember, tokens
 from semantic.adapters.outbound.storage.agent_files import AgentFiles
 from semantic.adapters.outbound.storage.block_files import BlockFiles
 from semantic.adapters.outbound.storage.store_lock import StoreLock
+from semantic.domain.block import PartKind
 from semantic.entrypoints import server_note
 from semantic.entrypoints.server_note import ServerNote
 
@@ -33,8 +34,8 @@ def store(tmp_path: Path) -> str:
     return str(root)
 
 
-def blocks_in(store: str) -> int:
-    return len(list(Path(store).rglob("*.st")))
+def files_in(store: str) -> list[Path]:
+    return list(Path(store).rglob("*.st"))
 
 
 def test_agents_are_listed_for_people(run: Run, store: str) -> None:
@@ -80,7 +81,7 @@ def test_an_unknown_agent_fails_in_one_line(run: Run, store: str, command: str) 
     code, out, err = run("agents", command, "bob", "--store", store)
     assert (code, out) == (1, "")
     assert err == "error: nothing is remembered of an agent named 'bob'\n"
-    assert blocks_in(store) == 4
+    assert len(files_in(store)) == 4
 
 
 @pytest.mark.parametrize("command", ["show", "delete"])
@@ -91,12 +92,26 @@ def test_a_name_that_cannot_be_one_is_bad_usage(run: Run, store: str, command: s
 def test_an_agent_is_deleted_where_no_server_runs(run: Run, store: str) -> None:
     code, out, err = run("agents", "delete", "alice", "--store", store)
     assert (code, out, err) == (0, "Forgotten: alice (2 blocks removed).\n", "")
-    assert blocks_in(store) == 2
+    assert len(files_in(store)) == 2
     found = json.loads(run("agents", "list", "--store", store, "--json")[1])
     assert [agent["name"] for agent in found] == [ODD]
     deleted = json.loads(run("agents", "delete", ODD, "--store", store, "--json")[1])
     assert deleted == {"name": ODD, "memories": 1, "blocks": 2}
-    assert blocks_in(store) == 0
+    assert len(files_in(store)) == 0
+
+
+def test_all_parts_of_an_agents_blocks_are_shown_and_deleted(run: Run, tmp_path: Path) -> None:
+    store = str(tmp_path / "kv")
+    records = AgentFiles(tmp_path / "kv", RecordedTelemetry())
+    blocks = BlockFiles(tmp_path / "kv", RecordedTelemetry())
+    extras = (PartKind.SLIDING, PartKind.STATE)
+    remember(records, blocks, "alice", tokens(257), extras=extras)
+    [shown] = json.loads(run("agents", "show", "alice", "--store", store, "--json")[1])
+    assert (shown["blocks"], len(files_in(store))) == (2, 6)
+    assert shown["bytes"] == sum(file.stat().st_size for file in files_in(store))
+    deleted = json.loads(run("agents", "delete", "alice", "--store", store, "--json")[1])
+    assert deleted["blocks"] == 2
+    assert files_in(store) == []
 
 
 def test_a_damaged_record_is_reported_and_does_not_hide_the_others(run: Run, store: str) -> None:
@@ -145,7 +160,7 @@ def test_a_server_that_has_the_store_deletes(run: Run, store: str) -> None:
     [(path, authorization)] = Server.asked
     assert path == "/admin/agents?name=a%2Fb+%F0%9F%A6%9C+%231"
     assert authorization == "Bearer a token"
-    assert blocks_in(store) == 4
+    assert len(files_in(store)) == 4
 
 
 @pytest.mark.parametrize(
@@ -203,7 +218,7 @@ def test_a_terminal_is_asked_first(
     code, _, err = run("agents", "delete", "alice", "--store", store)
     assert code == (0 if left == 2 else 1)
     assert "Forget 'alice' for good?" in err
-    assert blocks_in(store) == left
+    assert len(files_in(store)) == left
 
 
 def test_a_terminal_need_not_be_asked(

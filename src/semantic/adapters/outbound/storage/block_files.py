@@ -1,4 +1,4 @@
-"""Blocks on disk: one immutable file each.
+"""Blocks on disk: one immutable file for each of their parts.
 
 Where each is, `BlockListing` knows. Invariant: a file under its final name is whole, durable and
 never changed. What a reader finds otherwise is damage: it is moved to the quarantine and
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import xxhash
 
-from semantic.adapters.outbound.storage.block_format import BlockLayout, encode
+from semantic.adapters.outbound.storage.block_format import PartLayout, encode
 from semantic.adapters.outbound.storage.block_listing import (
     BlockListing,
     read_layout,
@@ -22,13 +22,13 @@ from semantic.adapters.outbound.storage.block_listing import (
 from semantic.adapters.outbound.storage.durable_file import sync_directory
 from semantic.adapters.outbound.storage.regular_file import RegularFile
 from semantic.adapters.outbound.storage.store_folder import StoreFolder
-from semantic.domain.block import BlockHeader, BlockKind, Part, StoredBlock
+from semantic.domain.block import BlockHeader, PartId, StoredPart, Tensor
 from semantic.domain.errors import (
     CacheCorruptionError,
     CachePersistenceError,
     IncompatibleCacheError,
 )
-from semantic.domain.ids import BlockKey, Namespace
+from semantic.domain.ids import Namespace
 from semantic.ports.telemetry import Telemetry
 
 _UNREADABLE = frozenset({errno.EIO, errno.EACCES})
@@ -48,74 +48,72 @@ class BlockFiles:
             self._folder = StoreFolder(root, "block", telemetry)
             self._folder.make_directory(self._listing.folder)
 
-    def put(self, block: StoredBlock) -> None:
-        """Keep a block; first writer wins, unless what it wrote has been damaged since.
+    def put(self, part: StoredPart) -> None:
+        """Keep a part; first writer wins, unless what it wrote has been damaged since.
 
         Raises:
             CachePersistenceError: if it could not be written; nothing is left behind then.
             ValueError: if key or namespace is no SHA-256 in hex.
         """
-        header = block.header
-        path = self._listing.path(header.namespace, header.key, header.kind)
-        with _translated(f"block {header.key} could not be written"):
+        header = part.header
+        path = self._listing.path(header.namespace, header.id)
+        with _translated(f"{path.name} could not be written"):
             self._folder.make_directory(path.parent)
             if self._is_sound(path, header.namespace):
                 sync_directory(path.parent)
             else:
-                self._folder.write_new(path, encode(block))
+                self._folder.write_new(path, encode(part))
 
-    def get(self, namespace: Namespace, key: BlockKey) -> StoredBlock | None:
-        """The block, every byte verified; None if it is absent.
+    def get(self, namespace: Namespace, part: PartId) -> StoredPart | None:
+        """The part, every byte verified; None if it is absent.
 
         Raises:
             CacheCorruptionError: if its bytes are not those that were written.
-            IncompatibleCacheError: if it is another block, or of another format. In both cases
+            IncompatibleCacheError: if it is another part, or of another format. In both cases
                 the entry has been set aside, and the next call answers None.
             CachePersistenceError: if it could not be read; it has been left where it is.
         """
-        with _translated(f"block {key} could not be read"):
-            for kind in BlockKind:
-                path = self._listing.path(namespace, key, kind)
-                try:
-                    return self._read(path, namespace)
-                except FileNotFoundError:
-                    continue
-        return None
+        path = self._listing.path(namespace, part)
+        with _translated(f"{path.name} could not be read"):
+            try:
+                return self._read(path, namespace)
+            except FileNotFoundError:
+                return None
 
-    def exists(self, namespace: Namespace, key: BlockKey) -> bool:
-        """Whether there is such a block. Says nothing about its health."""
-        return any(os.path.lexists(self._listing.path(namespace, key, kind)) for kind in BlockKind)
+    def exists(self, namespace: Namespace, part: PartId) -> bool:
+        """Whether there is such a part. Says nothing about its health."""
+        return os.path.lexists(self._listing.path(namespace, part))
 
-    def delete(self, namespace: Namespace, key: BlockKey) -> None:
-        """Forget a block; absent ones are ignored.
+    def delete(self, namespace: Namespace, part: PartId) -> None:
+        """Forget a part; absent ones are ignored.
 
-        Not synced: a block that power loss brings back is as good as before.
+        Not synced: a part that power loss brings back is as good as before.
 
         Raises:
             CachePersistenceError: if it could not be removed.
         """
-        with _translated(f"block {key} could not be removed"):
-            for kind in BlockKind:
-                self._listing.path(namespace, key, kind).unlink(missing_ok=True)
+        path = self._listing.path(namespace, part)
+        with _translated(f"{path.name} could not be removed"):
+            path.unlink(missing_ok=True)
 
     def headers(self, namespace: Namespace) -> Iterator[BlockHeader]:
         """What the store holds of a namespace; see `BlockListing.headers`."""
         return self._listing.headers(namespace)
 
-    def nbytes(self, header: BlockHeader) -> int:
-        """Bytes that a block takes on disk; 0 if it is not there any more."""
-        return self._listing.nbytes(header)
+    def nbytes(self, namespace: Namespace, part: PartId) -> int:
+        """Bytes that a part takes on disk; 0 if it is not there any more."""
+        return self._listing.nbytes(namespace, part)
 
-    def _read(self, path: Path, namespace: Namespace) -> StoredBlock:
+    def _read(self, path: Path, namespace: Namespace) -> StoredPart:
         """Read and verify a file; set it aside if it is not what its path says."""
         with self._folder.opened(path) as file:
             layout = read_layout(file)
-            parts = _parts(file, layout)
+            tensors = _tensors(file, layout)
             refuse_stranger(layout.header, path, namespace)
-        return StoredBlock(layout.header, parts)
+        return StoredPart(layout.header, tensors)
 
     def _is_sound(self, path: Path, namespace: Namespace) -> bool:
-        """Whether a block can be read at `path`; makes room for a new one if it cannot."""
+        """Whether a part can be read at `path`; makes room for a new one if it cannot."""
         try:
             self._read(path, namespace)
         except (FileNotFoundError, CacheCorruptionError, IncompatibleCacheError):
@@ -128,16 +126,16 @@ class BlockFiles:
         return True
 
 
-def _parts(file: RegularFile, layout: BlockLayout) -> tuple[Part, ...]:
-    """Read each part into its own bytes, which spares a copy, and verify them all."""
+def _tensors(file: RegularFile, layout: PartLayout) -> tuple[Tensor, ...]:
+    """Read each tensor into its own bytes, which spares a copy, and verify them all."""
     digest = xxhash.xxh3_128()
-    found: list[Part] = []
+    found: list[Tensor] = []
     position = layout.payload
-    for part in layout.parts:
-        data = file.read(part.nbytes, position)
+    for tensor in layout.tensors:
+        data = file.read(tensor.nbytes, position)
         digest.update(data)
-        found.append(Part(part.name, part.dtype, part.shape, data))
-        position += part.nbytes
+        found.append(Tensor(tensor.name, tensor.dtype, tensor.shape, data))
+        position += tensor.nbytes
     if digest.hexdigest() != layout.payload_digest:
         raise CacheCorruptionError("the payload differs from what was written")
     return tuple(found)

@@ -1,14 +1,16 @@
-"""How a block is written down: one safetensors file, its header signed for its payload.
+"""How a part of a block is written down: one safetensors file, its header signed for its payload.
 
     8 bytes   length of the header, little-endian
-    header    JSON: what the block is, in `__metadata__`, and what its parts are, in their order
-    payload   the parts' bytes, without gaps, to the end of the file
+    header    JSON: what the part is, in `__metadata__`, and what its tensors are, in their order
+    payload   the tensors' bytes, without gaps, to the end of the file
+
+A part may have no tensors: its header is all there is then.
 
 `payload_xxh3` in the header is the digest of the payload, `header_xxh3` that of everything
 before the payload, itself read as zeros. Together they cover every bit of the file, and a
 header can be trusted without reading its payload. They find damage, not forgery.
 
-The file is put together here and not by the safetensors library, whose writer copies a block
+The file is put together here and not by the safetensors library, whose writer copies a part
 twice while it holds the interpreter's lock: 20 ms of 12 MB in which no token is decoded. The
 library is the judge in the tests. Decides about bytes; does no I/O.
 """
@@ -21,7 +23,7 @@ from typing import TypeGuard
 
 import xxhash
 
-from semantic.domain.block import BlockHeader, BlockKind, StoredBlock
+from semantic.domain.block import BlockHeader, PartKind, StoredPart
 from semantic.domain.block_hash import token_bytes, tokens_from_bytes
 from semantic.domain.errors import (
     CacheCorruptionError,
@@ -30,13 +32,13 @@ from semantic.domain.errors import (
 )
 from semantic.domain.ids import BlockKey, Namespace
 
-FORMAT = "semantic-block/1"
+FORMAT = "semantic-block/2"
 
 PREFIX_BYTES = 8
 """Bytes in which a safetensors file says how long its header is."""
 
 MAX_HEADER_BYTES = 1 << 20
-"""A block's header takes some 3 KB; a damaged length must not make us read gigabytes."""
+"""A part's header takes some 3 KB; a damaged length must not make us read gigabytes."""
 
 _ALIGNMENT = 8
 """The payload begins at a multiple of it, so that any element type is aligned when mapped."""
@@ -62,8 +64,8 @@ _ITEMSIZE = {
 
 
 @dataclass(frozen=True, slots=True)
-class PartLayout:
-    """A part without its bytes, of which there are `nbytes`."""
+class TensorLayout:
+    """A tensor without its bytes, of which there are `nbytes`."""
 
     name: str
     dtype: str
@@ -72,11 +74,11 @@ class PartLayout:
 
 
 @dataclass(frozen=True, slots=True)
-class BlockLayout:
-    """What a file's header says. The parts' bytes follow one another from `payload` on."""
+class PartLayout:
+    """What a file's header says. The tensors' bytes follow one another from `payload` on."""
 
     header: BlockHeader
-    parts: tuple[PartLayout, ...]
+    tensors: tuple[TensorLayout, ...]
     payload_digest: str
     payload: int
     """Where the payload begins."""
@@ -84,34 +86,34 @@ class BlockLayout:
     @property
     def size(self) -> int:
         """Bytes of the whole file."""
-        return self.payload + sum(part.nbytes for part in self.parts)
+        return self.payload + sum(tensor.nbytes for tensor in self.tensors)
 
 
-def encode(block: StoredBlock) -> tuple[bytes, ...]:
-    """The bytes of a block's file, in pieces: the parts' own bytes are not copied.
+def encode(part: StoredPart) -> tuple[bytes, ...]:
+    """The bytes of a part's file, in pieces: the tensors' own bytes are not copied.
 
     Raises:
-        CachePersistenceError: if the block is not one that could be read back as it is.
+        CachePersistenceError: if the part is not one that could be read back as it is.
     """
     digest = xxhash.xxh3_128()
-    for part in block.parts:
-        digest.update(part.data)
-    parts = [PartLayout(p.name, p.dtype, p.shape, len(p.data)) for p in block.parts]
+    for tensor in part.tensors:
+        digest.update(tensor.data)
+    tensors = tuple(TensorLayout(t.name, t.dtype, t.shape, len(t.data)) for t in part.tensors)
     try:
-        head = _head(block.header, parts, digest.hexdigest())
+        head = _head(part.header, tensors, digest.hexdigest())
         layout = decode_head(head)
     except (CacheCorruptionError, ValueError, OverflowError) as error:
-        raise CachePersistenceError(f"this block cannot be written down: {error}") from error
-    if layout.header != block.header or list(layout.parts) != parts:
-        raise CachePersistenceError("this block would not be read back as it is")
-    return (head, *(part.data for part in block.parts))
+        raise CachePersistenceError(f"this part cannot be written down: {error}") from error
+    if (layout.header, layout.tensors) != (part.header, tensors):
+        raise CachePersistenceError("this part would not be read back as it is")
+    return (head, *(tensor.data for tensor in part.tensors))
 
 
 def header_length(prefix: bytes) -> int:
     """Length of the header behind a file's first `PREFIX_BYTES` bytes.
 
     Raises:
-        CacheCorruptionError: if no block's header is that long.
+        CacheCorruptionError: if no part's header is that long.
     """
     length = int.from_bytes(prefix, "little")
     if length > MAX_HEADER_BYTES:
@@ -119,7 +121,7 @@ def header_length(prefix: bytes) -> int:
     return length
 
 
-def decode_head(head: bytes) -> BlockLayout:
+def decode_head(head: bytes) -> PartLayout:
     """Understand and verify everything before the payload, the length included.
 
     Raises:
@@ -132,21 +134,21 @@ def decode_head(head: bytes) -> BlockLayout:
         if metadata.get("format") != FORMAT:
             raise IncompatibleCacheError(f"format {metadata.get('format')!r}, not {FORMAT}")
         header = _understand(metadata)
-        parts = tuple(_part_layout(name, part) for name, part in described.items())
+        tensors = tuple(_tensor_layout(name, tensor) for name, tensor in described.items())
         payload_digest = metadata["payload_xxh3"]
         # Writing it again is the strictest reading: the digests, the offsets, each comma.
-        written = _head(header, parts, payload_digest)
+        written = _head(header, tensors, payload_digest)
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise CacheCorruptionError(f"the header cannot be understood: {error}") from error
     if written != head:
         raise CacheCorruptionError("the header differs from what was written")
-    return BlockLayout(header, parts, payload_digest, payload=len(head))
+    return PartLayout(header, tensors, payload_digest, payload=len(head))
 
 
-def _head(header: BlockHeader, parts: Sequence[PartLayout], payload_digest: str) -> bytes:
+def _head(header: BlockHeader, tensors: Sequence[TensorLayout], payload_digest: str) -> bytes:
     """Everything before the payload. ValueError or OverflowError if it cannot be written.
 
-    Of two parts of one name only the last stands in it: `encode` sees that when it reads again.
+    Of two tensors of one name only the last stands in it: `encode` sees that when it reads again.
     """
     metadata = {
         "header_xxh3": _UNSIGNED,
@@ -161,13 +163,13 @@ def _head(header: BlockHeader, parts: Sequence[PartLayout], payload_digest: str)
     }
     document: dict[str, object] = {"__metadata__": metadata}
     position = 0
-    for part in parts:
-        document[part.name] = {
-            "dtype": part.dtype,
-            "shape": part.shape,
-            "data_offsets": [position, position + part.nbytes],
+    for tensor in tensors:
+        document[tensor.name] = {
+            "dtype": tensor.dtype,
+            "shape": tensor.shape,
+            "data_offsets": [position, position + tensor.nbytes],
         }
-        position += part.nbytes
+        position += tensor.nbytes
     text = json.dumps(document, separators=(",", ":")).encode()
     text += b" " * (-(PREFIX_BYTES + len(text)) % _ALIGNMENT)
     unsigned = len(text).to_bytes(PREFIX_BYTES, "little") + text
@@ -177,7 +179,7 @@ def _head(header: BlockHeader, parts: Sequence[PartLayout], payload_digest: str)
 
 
 def _parse(head: bytes) -> tuple[dict[str, object], dict[str, str]]:
-    """Parts and metadata of a safetensors header, as they stand there."""
+    """Tensors and metadata of a safetensors header, as they stand there."""
     document = json.loads(head[PREFIX_BYTES:].decode())
     if not isinstance(document, dict):
         raise TypeError("not a safetensors header")
@@ -195,22 +197,22 @@ def _understand(metadata: dict[str, str]) -> BlockHeader:
         key=BlockKey(metadata["key"]),
         parent=BlockKey(metadata["parent"]),
         namespace=Namespace(metadata["namespace"]),
-        kind=BlockKind(metadata["kind"]),
+        kind=PartKind(metadata["kind"]),
         start=start,
         tokens=tokens_from_bytes(bytes.fromhex(metadata["tokens"])),
     )
 
 
-def _part_layout(name: str, described: object) -> PartLayout:
+def _tensor_layout(name: str, described: object) -> TensorLayout:
     if not isinstance(described, dict):
-        raise TypeError(f"part {name!r} is not described")
+        raise TypeError(f"tensor {name!r} is not described")
     dtype, shape, offsets = (described[key] for key in ("dtype", "shape", "data_offsets"))
     if not _are_counts(shape) or not _are_counts(offsets):
-        raise TypeError(f"part {name!r} has no numbers for its size")
+        raise TypeError(f"tensor {name!r} has no numbers for its size")
     begin, end = offsets
     if end - begin != prod(shape) * _ITEMSIZE[dtype]:
-        raise ValueError(f"part {name!r} has {end - begin} bytes for its shape {shape}")
-    return PartLayout(name, dtype, tuple(shape), end - begin)
+        raise ValueError(f"tensor {name!r} has {end - begin} bytes for its shape {shape}")
+    return TensorLayout(name, dtype, tuple(shape), end - begin)
 
 
 def _are_counts(numbers: object) -> TypeGuard[list[int]]:

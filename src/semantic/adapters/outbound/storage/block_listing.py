@@ -1,6 +1,6 @@
-"""Which blocks lie in a store's folder, and where.
+"""Which parts of blocks lie in a store's folder, and where: each is a file.
 
-    <root>/blk/<namespace, 12 digits>/<key, 2 digits>/<key>.<kind>.st
+    <root>/blk/<namespace, 12 digits>/<block's key, 2 digits>/<block's key>.<kind of part>.st
 
 Reads and changes nothing, so that it may be used beside the process that owns the store.
 """
@@ -12,14 +12,14 @@ from pathlib import Path
 
 from semantic.adapters.outbound.storage.block_format import (
     PREFIX_BYTES,
-    BlockLayout,
+    PartLayout,
     decode_head,
     header_length,
 )
 from semantic.adapters.outbound.storage.regular_file import RegularFile
-from semantic.domain.block import BlockHeader, BlockKind
+from semantic.domain.block import BlockHeader, PartId
 from semantic.domain.errors import CacheCorruptionError, IncompatibleCacheError
-from semantic.domain.ids import BlockKey, Namespace
+from semantic.domain.ids import Namespace
 from semantic.ports.telemetry import Telemetry
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -33,10 +33,11 @@ class BlockListing:
         self._telemetry = telemetry
 
     def headers(self, namespace: Namespace) -> Iterator[BlockHeader]:
-        """What the store holds of a namespace, in no useful order: children may precede parents.
+        """What the store holds of a namespace, a header a part, in no useful order.
 
-        Only headers are read and verified, so a damaged payload is found by `get`. What cannot
-        be read or is not of this namespace is left out, left in place and reported.
+        Children may precede parents, and what adds to a block the part that it exists by. Only
+        headers are read and verified, so a damaged payload is found by `get`. What cannot be
+        read or is not of this namespace is left out, left in place and reported.
         """
         for path in self._files(namespace):
             try:
@@ -50,21 +51,21 @@ class BlockListing:
                 continue
             yield layout.header
 
-    def nbytes(self, header: BlockHeader) -> int:
-        """Bytes that a block takes; 0 if it is not there any more."""
+    def nbytes(self, namespace: Namespace, part: PartId) -> int:
+        """Bytes that a part takes; 0 if it is not there any more."""
         with suppress(OSError):
-            return self.path(header.namespace, header.key, header.kind).stat().st_size
+            return self.path(namespace, part).stat().st_size
         return 0
 
-    def path(self, namespace: Namespace, key: BlockKey, kind: BlockKind) -> Path:
-        """Where a block is, or would be.
+    def path(self, namespace: Namespace, part: PartId) -> Path:
+        """Where a part is, or would be.
 
         Raises:
             ValueError: if key or namespace is no SHA-256 in hex.
         """
-        if not _SHA256.fullmatch(key):
-            raise ValueError(f"{key!r} is no block key")
-        return self._namespace_folder(namespace) / key[:2] / _file_name(key, kind)
+        if not _SHA256.fullmatch(part.key):
+            raise ValueError(f"{part.key!r} is no block key")
+        return self._namespace_folder(namespace) / part.key[:2] / _file_name(part)
 
     def _namespace_folder(self, namespace: Namespace) -> Path:
         if not _SHA256.fullmatch(namespace):
@@ -86,11 +87,11 @@ class BlockListing:
             return []
 
 
-def read_layout(file: RegularFile) -> BlockLayout:
-    """What an open block file says of itself.
+def read_layout(file: RegularFile) -> PartLayout:
+    """What a part's open file says of itself.
 
     Raises:
-        CacheCorruptionError: if it is no block, or has another length than was written.
+        CacheCorruptionError: if it is no part of a block, or has another length than was written.
         IncompatibleCacheError: if it is of another format.
     """
     length = header_length(file.read(PREFIX_BYTES, 0))
@@ -103,10 +104,10 @@ def read_layout(file: RegularFile) -> BlockLayout:
 def refuse_stranger(header: BlockHeader, path: Path, namespace: Namespace) -> None:
     """Raise IncompatibleCacheError unless `header` is what `path` says."""
     if header.namespace != namespace:
-        raise IncompatibleCacheError(f"the block belongs to namespace {header.namespace}")
-    if path.name != _file_name(header.key, header.kind):
-        raise IncompatibleCacheError(f"this is the {header.kind.value} block {header.key}")
+        raise IncompatibleCacheError(f"it belongs to namespace {header.namespace}")
+    if path.name != _file_name(header.id):
+        raise IncompatibleCacheError(f"it is the {header.kind.value} part of block {header.key}")
 
 
-def _file_name(key: BlockKey, kind: BlockKind) -> str:
-    return f"{key}.{kind.value}.st"
+def _file_name(part: PartId) -> str:
+    return f"{part.key}.{part.kind.value}.st"

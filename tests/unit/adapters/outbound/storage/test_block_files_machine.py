@@ -8,19 +8,31 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from tests.fakes.blocks import NAMESPACE, OTHER_NAMESPACE, make_block
+from tests.fakes.blocks import NAMESPACE, OTHER_NAMESPACE, make_part, without_tensors
 from tests.fakes.recorded_telemetry import RecordedTelemetry
 
 from semantic.adapters.outbound.storage import durable_file
 from semantic.adapters.outbound.storage.block_files import BlockFiles
-from semantic.domain.block import BlockKind, StoredBlock
+from semantic.domain.block import PartId, PartKind, StoredPart
 from semantic.domain.errors import CacheCorruptionError, IncompatibleCacheError
-from semantic.domain.ids import BlockKey, Namespace
+from semantic.domain.ids import Namespace
 
-Place = tuple[Namespace, BlockKey]
+Place = tuple[Namespace, PartId]
 
-tokens = st.tuples(st.integers(0, 3), st.integers(0, 2))
-namespaces = st.sampled_from([NAMESPACE, OTHER_NAMESPACE])
+
+def part_of(place: tuple[Namespace, tuple[int, int], PartKind], seed: int = 0) -> StoredPart:
+    """A part of some block; without tensors if `seed` is 0."""
+    namespace, tokens, kind = place
+    part = make_part(tokens, namespace=namespace, kind=kind, seed=seed)
+    return part if seed else without_tensors(part)
+
+
+parts = st.tuples(
+    st.sampled_from([NAMESPACE, OTHER_NAMESPACE]),
+    st.tuples(st.integers(0, 2), st.integers(0, 1)),
+    st.sampled_from(PartKind),
+)
+places = parts.map(part_of).map(lambda part: (part.header.namespace, part.header.id))
 
 
 class BlockFilesMachine(RuleBasedStateMachine):
@@ -30,7 +42,7 @@ class BlockFilesMachine(RuleBasedStateMachine):
         # Thousands of syncs would take minutes; their order is tested elsewhere.
         self._patch.setattr(durable_file, "sync", lambda _: None)
         self._root = Path(tempfile.mkdtemp())
-        self._model: dict[Place, StoredBlock] = {}
+        self._model: dict[Place, StoredPart] = {}
         self._damaged: set[Place] = set()
         self.reopen()
 
@@ -38,20 +50,17 @@ class BlockFilesMachine(RuleBasedStateMachine):
     def reopen(self) -> None:
         self._store = BlockFiles(self._root, RecordedTelemetry())
 
-    @rule(ids=tokens, namespace=namespaces, seed=st.integers(0, 9))
-    def put(self, ids: tuple[int, int], namespace: Namespace, seed: int) -> None:
-        kind = BlockKind.FULL if ids[1] else BlockKind.TAIL
-        block = make_block(ids, namespace=namespace, kind=kind, seed=seed)
-        place = (namespace, block.header.key)
-        self._store.put(block)
+    @rule(part=st.builds(part_of, parts, st.integers(0, 9)))
+    def put(self, part: StoredPart) -> None:
+        place = (part.header.namespace, part.header.id)
+        self._store.put(part)
         if place in self._damaged:
             self._damaged.remove(place)
-            self._model[place] = block
-        self._model.setdefault(place, block)
+            self._model[place] = part
+        self._model.setdefault(place, part)
 
-    @rule(ids=tokens, namespace=namespaces)
-    def get(self, ids: tuple[int, int], namespace: Namespace) -> None:
-        place = (namespace, make_block(ids, namespace=namespace).header.key)
+    @rule(place=places)
+    def get(self, place: Place) -> None:
         if place in self._damaged:
             with pytest.raises((CacheCorruptionError, IncompatibleCacheError)):
                 self._store.get(*place)
@@ -59,24 +68,30 @@ class BlockFilesMachine(RuleBasedStateMachine):
             del self._model[place]
         assert self._store.get(*place) == self._model.get(place)
 
-    @rule(ids=tokens, namespace=namespaces)
-    def delete(self, ids: tuple[int, int], namespace: Namespace) -> None:
-        place = (namespace, make_block(ids, namespace=namespace).header.key)
+    @rule(place=places)
+    def delete(self, place: Place) -> None:
         self._store.delete(*place)
         self._model.pop(place, None)
         self._damaged.discard(place)
 
     @rule(data=st.data(), bit=st.integers(0, 7))
     def damage(self, data: st.DataObject, bit: int) -> None:
-        sound = [place for place in self._model if place not in self._damaged]
-        if not sound:
+        if not (sound := self._sound()):
             return
-        namespace, key = data.draw(st.sampled_from(sound))
-        (path,) = (self._root / "blk" / namespace[:12] / key[:2]).glob(f"{key}.*")
+        place = data.draw(st.sampled_from(sound))
+        path = self._path(place)
         content = bytearray(path.read_bytes())
         content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << bit
         path.write_bytes(content)
-        self._damaged.add((namespace, key))
+        self._damaged.add(place)
+
+    @rule(data=st.data())
+    def confuse(self, data: st.DataObject) -> None:
+        """One sound file takes the place of another, of whatever block and kind."""
+        if len(sound := self._sound()) > 1:
+            source, target = data.draw(st.permutations(sound))[:2]
+            shutil.copyfile(self._path(source), self._path(target))
+            self._damaged.add(target)
 
     @rule(owner=st.sampled_from(["block", "agent"]))
     def leave_unfinished_file(self, owner: str) -> None:
@@ -85,16 +100,24 @@ class BlockFilesMachine(RuleBasedStateMachine):
     @invariant()
     def lists_what_it_holds(self) -> None:
         for namespace in (NAMESPACE, OTHER_NAMESPACE):
-            held = {key for owner, key in self._model if owner == namespace}
-            damaged = {key for owner, key in self._damaged if owner == namespace}
-            listed = {header.key: header for header in self._store.headers(namespace)}
+            held = {part for owner, part in self._model if owner == namespace}
+            damaged = {part for owner, part in self._damaged if owner == namespace}
+            listed = {header.id: header for header in self._store.headers(namespace)}
             assert held - damaged <= set(listed) <= held
-            assert all(listed[key] == self._model[namespace, key].header for key in listed)
-            assert all(self._store.exists(namespace, key) for key in held)
+            assert all(listed[part] == self._model[namespace, part].header for part in listed)
+            assert all(self._store.exists(namespace, part) for part in held)
+            assert all(self._store.nbytes(namespace, part) for part in held)
 
     def teardown(self) -> None:
         self._patch.undo()
         shutil.rmtree(self._root)
+
+    def _sound(self) -> list[Place]:
+        return [place for place in self._model if place not in self._damaged]
+
+    def _path(self, place: Place) -> Path:
+        namespace, (key, kind) = place
+        return self._root / "blk" / namespace[:12] / key[:2] / f"{key}.{kind.value}.st"
 
 
 TestBlockFilesMachine = BlockFilesMachine.TestCase

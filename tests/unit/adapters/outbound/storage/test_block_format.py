@@ -8,7 +8,7 @@ import mlx.core as mx
 import pytest
 import safetensors
 import xxhash
-from tests.fakes.blocks import make_block
+from tests.fakes.blocks import make_part, without_tensors
 
 from semantic.adapters.outbound.storage.block_format import (
     FORMAT,
@@ -18,20 +18,20 @@ from semantic.adapters.outbound.storage.block_format import (
     encode,
     header_length,
 )
-from semantic.domain.block import Part, StoredBlock
+from semantic.domain.block import PartKind, StoredPart, Tensor
 from semantic.domain.errors import (
     CacheCorruptionError,
     CachePersistenceError,
     IncompatibleCacheError,
 )
 
-BLOCK = make_block()
-HEAD = encode(BLOCK)[0]
+PART = make_part()
+HEAD = encode(PART)[0]
 UNSIGNED = "0" * 32
 
 
 def with_head(change: Callable[[dict[str, Any]], object]) -> bytes:
-    """The head of `BLOCK` with a changed document, properly signed."""
+    """The head of `PART` with a changed document, properly signed."""
     document = json.loads(HEAD[PREFIX_BYTES:])
     document["__metadata__"]["header_xxh3"] = UNSIGNED
     change(document)
@@ -45,46 +45,73 @@ def signed(text: bytes) -> bytes:
     return unsigned.replace(UNSIGNED.encode(), digest.encode(), 1)
 
 
-def with_parts(*parts: Part) -> StoredBlock:
-    return replace(BLOCK, parts=parts)
+EACH_KIND = pytest.mark.parametrize(
+    "part",
+    [
+        *(make_part(kind=kind) for kind in PartKind),
+        *(without_tensors(make_part(kind=kind)) for kind in PartKind),
+    ],
+    ids=[
+        *(kind.value for kind in PartKind),
+        *(f"{kind.value} without tensors" for kind in PartKind),
+    ],
+)
 
 
-def test_mlx_reads_a_block_bit_for_bit(tmp_path: Path) -> None:
-    path = tmp_path / "block.safetensors"
-    path.write_bytes(b"".join(encode(BLOCK)))
+@EACH_KIND
+def test_mlx_reads_a_part_bit_for_bit(tmp_path: Path, part: StoredPart) -> None:
+    path = tmp_path / "part.safetensors"
+    path.write_bytes(b"".join(encode(part)))
     loaded = mx.load(str(path))
     assert isinstance(loaded, dict)
-    for part in BLOCK.parts:
-        array = loaded[part.name]
-        assert array.shape == part.shape
-        assert bytes(memoryview(array.view(mx.uint16))) == part.data  # type: ignore[arg-type] # the stub misses the buffer protocol
-    assert loaded["values"].dtype == mx.bfloat16
-    assert loaded["keys"].dtype == mx.float16
+    assert set(loaded) == {tensor.name for tensor in part.tensors}
+    for tensor in part.tensors:
+        array = loaded[tensor.name]
+        assert array.shape == tensor.shape
+        assert (
+            array.dtype == {"BF16": mx.bfloat16, "F16": mx.float16, "F32": mx.float32}[tensor.dtype]
+        )
+        assert bytes(memoryview(array.view(mx.uint8))) == tensor.data  # type: ignore[arg-type] # the stub misses the buffer protocol
 
 
-def test_the_strict_reader_of_safetensors_accepts_a_block() -> None:
-    data = b"".join(encode(BLOCK))
+@EACH_KIND
+def test_the_strict_reader_of_safetensors_accepts_a_part(part: StoredPart) -> None:
+    data = b"".join(encode(part))
     found = dict(safetensors.deserialize(data))  # type: ignore[no-untyped-call] # a bare stub
     assert found == {
-        part.name: {"shape": list(part.shape), "dtype": part.dtype, "data": bytearray(part.data)}
-        for part in BLOCK.parts
+        tensor.name: {
+            "shape": list(tensor.shape),
+            "dtype": tensor.dtype,
+            "data": bytearray(tensor.data),
+        }
+        for tensor in part.tensors
     }
 
 
-def test_the_bytes_of_a_format_stay_as_they_are() -> None:
-    data = b"".join(encode(BLOCK))
-    assert xxhash.xxh3_128_hexdigest(data) == "86ea01d70a47d056f4d23f37ad2ebbdd", (
-        "other bytes need another format version"
-    )
+@pytest.mark.parametrize(
+    ("part", "digest"),
+    [
+        (make_part(), "95b6729cce2e7168f5a0d2211151c918"),
+        (make_part(kind=PartKind.TAIL), "02af15cb956ba2ac8e44d5a853a530fc"),
+        (make_part(kind=PartKind.SLIDING), "2e8d881689dd7df35ecdff12d43e785a"),
+        (make_part(kind=PartKind.STATE), "255da99c7786cb83ed3e9543d0fee8da"),
+        (without_tensors(make_part()), "54b7597566b5f399ee79bc305a796038"),
+    ],
+    ids=["full", "tail", "sliding", "state", "no tensors"],
+)
+def test_the_bytes_of_a_format_stay_as_they_are(part: StoredPart, digest: str) -> None:
+    data = b"".join(encode(part))
+    assert xxhash.xxh3_128_hexdigest(data) == digest, "other bytes need another format version"
 
 
-def test_the_header_tells_everything_but_the_bytes() -> None:
-    layout = decode_head(HEAD)
-    assert layout.header == BLOCK.header
-    assert [(p.name, p.dtype, p.shape, p.nbytes) for p in layout.parts] == [
-        (p.name, p.dtype, p.shape, len(p.data)) for p in BLOCK.parts
+@EACH_KIND
+def test_the_header_tells_everything_but_the_bytes(part: StoredPart) -> None:
+    layout = decode_head(encode(part)[0])
+    assert layout.header == part.header
+    assert [(t.name, t.dtype, t.shape, t.nbytes) for t in layout.tensors] == [
+        (t.name, t.dtype, t.shape, len(t.data)) for t in part.tensors
     ]
-    assert layout.size == len(b"".join(encode(BLOCK)))
+    assert layout.size == len(b"".join(encode(part)))
     assert layout.payload % 8 == 0
 
 
@@ -92,41 +119,45 @@ def test_the_signature_of_the_tests_is_the_real_one() -> None:
     assert with_head(lambda _: None) == HEAD
 
 
+def with_tensors(*tensors: Tensor) -> StoredPart:
+    return replace(PART, tensors=tensors)
+
+
 @pytest.mark.parametrize(
-    "parts",
+    "tensors",
     [
-        (Part("keys", "F7", (1,), b"1"),),
-        (Part("keys", "F32", (2,), b"1234"),),
-        (Part("keys", "U8", (1,), b"1"), Part("keys", "U8", (1,), b"2")),
-        (Part("__metadata__", "U8", (1,), b"1"),),
-        (Part("keys", "U8", (-1, -1), b"1"),),
-        tuple(Part(f"{number:0500}", "U8", (1,), b"1") for number in range(2200)),
+        (Tensor("keys.0", "F7", (1,), b"1"),),
+        (Tensor("keys.0", "F32", (2,), b"1234"),),
+        (Tensor("keys.0", "U8", (1,), b"1"), Tensor("keys.0", "U8", (1,), b"2")),
+        (Tensor("__metadata__", "U8", (1,), b"1"),),
+        (Tensor("keys.0", "U8", (-1, -1), b"1"),),
+        tuple(Tensor(f"{number:0500}", "U8", (1,), b"1") for number in range(2200)),
     ],
     ids=["type", "size", "twice", "reserved", "negative", "long header"],
 )
-def test_refuses_to_write_what_could_not_be_read_back(parts: tuple[Part, ...]) -> None:
+def test_refuses_to_write_what_could_not_be_read_back(tensors: tuple[Tensor, ...]) -> None:
     with pytest.raises(CachePersistenceError):
-        encode(with_parts(*parts))
+        encode(with_tensors(*tensors))
 
 
 @pytest.mark.parametrize(
     "header",
     [
-        replace(BLOCK.header, start=-1),
-        replace(BLOCK.header, tokens=(-1,)),
-        replace(BLOCK.header, tokens=(2**32,)),
+        replace(PART.header, start=-1),
+        replace(PART.header, tokens=(-1,)),
+        replace(PART.header, tokens=(2**32,)),
     ],
     ids=["start", "negative token", "large token"],
 )
 def test_refuses_impossible_headers(header: Any) -> None:
     with pytest.raises(CachePersistenceError):
-        encode(replace(BLOCK, header=header))
+        encode(replace(PART, header=header))
 
 
-def test_refuses_a_part_whose_shape_is_no_tuple() -> None:
+def test_refuses_a_tensor_whose_shape_is_no_tuple() -> None:
     shape: Any = [1]
     with pytest.raises(CachePersistenceError):
-        encode(with_parts(Part("keys", "U8", shape, b"1")))
+        encode(with_tensors(Tensor("keys.0", "U8", shape, b"1")))
 
 
 def test_a_header_longer_than_any_is_damage() -> None:
@@ -135,7 +166,7 @@ def test_a_header_longer_than_any_is_damage() -> None:
         header_length((MAX_HEADER_BYTES + 1).to_bytes(8, "little"))
 
 
-@pytest.mark.parametrize("version", ["semantic-block/2", "", "safetensors"])
+@pytest.mark.parametrize("version", ["semantic-block/1", "semantic-block/3", "", "safetensors"])
 def test_another_format_is_incompatible(version: str) -> None:
     head = with_head(lambda d: d["__metadata__"].update(format=version))
     with pytest.raises(IncompatibleCacheError, match=FORMAT):
@@ -158,7 +189,7 @@ def test_a_strangers_safetensors_file_is_incompatible() -> None:
         b"\xff\xfe{\0}\0",
         b'{"__metadata__":[]}',
         b'{"__metadata__":{"format":1}}',
-        b'{"__metadata__":{"format":"semantic-block/1"}}',
+        b'{"__metadata__":{"format":"semantic-block/2"}}',
         b'{"a":' + b"9" * 5000 + b"}",
     ],
     ids=["empty", "null", "list", "open", "deep", "utf-16", "meta", "version", "bare", "number"],
@@ -175,25 +206,29 @@ def test_headers_that_are_none_are_damage(text: bytes) -> None:
         lambda d: d["__metadata__"].update(start="+0"),
         lambda d: d["__metadata__"].update(start="9" * 5000),
         lambda d: d["__metadata__"].update(kind="half"),
+        lambda d: d["__metadata__"].update(kind="FULL"),
         lambda d: d["__metadata__"].update(tokens="0"),
         lambda d: d["__metadata__"].update(tokens="000000"),
         lambda d: d["__metadata__"].update(tokens="AA000000"),
         lambda d: d["__metadata__"].update(more="1"),
         lambda d: d["__metadata__"].pop("parent"),
         lambda d: d["__metadata__"].pop("payload_xxh3"),
-        lambda d: d.update(keys=1),
-        lambda d: d["keys"].update(more=1),
-        lambda d: d["keys"].pop("shape"),
-        lambda d: d["keys"].update(dtype="F7"),
-        lambda d: d["keys"].update(dtype=["F16"]),
-        lambda d: d["keys"].update(shape=[-2, -1, 1, 3, 8]),
-        lambda d: d["keys"].update(shape=[2.0, 1, 1, 3, 8]),
-        lambda d: d["keys"].update(shape=[2, True, 1, 3, 8]),
-        lambda d: d["keys"].update(shape="2"),
-        lambda d: d["keys"].update(data_offsets=[0, 96]),
-        lambda d: d["keys"].update(data_offsets=[97, 193]),
-        lambda d: d["keys"].update(data_offsets=[96]),
-        lambda d: d["keys"].update(data_offsets=[192, 96]),
+        lambda d: d.pop("values.0"),
+        lambda d: d.update({"keys.0": 1}),
+        lambda d: d.update({"keys.1": d["keys.0"]}),
+        lambda d: d.update({"values.0": d.pop("values.0")}),
+        lambda d: d["keys.0"].update(more=1),
+        lambda d: d["keys.0"].pop("shape"),
+        lambda d: d["keys.0"].update(dtype="F7"),
+        lambda d: d["keys.0"].update(dtype=["F16"]),
+        lambda d: d["keys.0"].update(shape=[-2, -1, 1, 3, 8]),
+        lambda d: d["keys.0"].update(shape=[2.0, 1, 1, 3, 8]),
+        lambda d: d["keys.0"].update(shape=[2, True, 1, 3, 8]),
+        lambda d: d["keys.0"].update(shape="2"),
+        lambda d: d["keys.0"].update(data_offsets=[0, 96]),
+        lambda d: d["keys.0"].update(data_offsets=[97, 193]),
+        lambda d: d["keys.0"].update(data_offsets=[96]),
+        lambda d: d["keys.0"].update(data_offsets=[192, 96]),
     ],
 )
 def test_signed_but_strange_headers_are_damage(change: Callable[[dict[str, Any]], object]) -> None:
@@ -201,9 +236,11 @@ def test_signed_but_strange_headers_are_damage(change: Callable[[dict[str, Any]]
         decode_head(with_head(change))
 
 
-def test_every_bit_of_the_header_is_covered() -> None:
-    for bit in range(len(HEAD) * 8):
-        damaged = bytearray(HEAD)
+@EACH_KIND
+def test_every_bit_of_the_header_is_covered(part: StoredPart) -> None:
+    head = encode(part)[0]
+    for bit in range(len(head) * 8):
+        damaged = bytearray(head)
         damaged[bit // 8] ^= 1 << bit % 8
         with pytest.raises((CacheCorruptionError, IncompatibleCacheError)):
             decode_head(bytes(damaged))

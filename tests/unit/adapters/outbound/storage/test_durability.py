@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.fakes.blocks import NAMESPACE, make_block
+from tests.fakes.blocks import NAMESPACE, make_part, without_tensors
 from tests.fakes.faulty_os import FaultyOs, count_calls
 from tests.fakes.recorded_telemetry import RecordedTelemetry
 
@@ -21,13 +21,14 @@ from semantic.adapters.outbound.storage import durable_file
 from semantic.adapters.outbound.storage.agent_files import AgentFiles
 from semantic.adapters.outbound.storage.block_files import BlockFiles
 from semantic.domain.agent import AgentId, AgentRecord
+from semantic.domain.block import PartId, PartKind, StoredPart
 from semantic.domain.errors import CachePersistenceError
 from semantic.domain.ids import BlockKey
 
-BLOCK = make_block()
-KEY = BLOCK.header.key
-FOLDER = f"blk/{NAMESPACE[:12]}/{KEY[:2]}"
-FILE = f"{FOLDER}/{KEY}.full.st"
+PART = make_part()
+ID = PART.header.id
+FOLDER = f"blk/{NAMESPACE[:12]}/{ID.key[:2]}"
+FILE = f"{FOLDER}/{ID.key}.full.st"
 AGENT = AgentId.parse("alice", field="agent")
 RECORD = AgentRecord(name="alice", namespace="n", branches=(), updated_at=1.0)
 
@@ -62,10 +63,22 @@ def changes(faults: FaultyOs) -> list[tuple[str, str]]:
     return [call for n, call in enumerate(noted) if n == 0 or call != noted[n - 1]]
 
 
+EACH_KIND = pytest.mark.parametrize(
+    "part",
+    [*(make_part(kind=kind) for kind in PartKind), without_tensors(PART)],
+    ids=[*(kind.value for kind in PartKind), "no tensors"],
+)
+
+
+def name_of(part: StoredPart) -> str:
+    return f"{FOLDER}/{ID.key}.{part.header.kind.value}.st"
+
+
+@EACH_KIND
 def test_bytes_are_synced_before_their_name_and_names_before_the_answer(
-    store: BlockFiles, faults: FaultyOs
+    store: BlockFiles, faults: FaultyOs, part: StoredPart
 ) -> None:
-    store.put(BLOCK)
+    store.put(part)
     written = changes(faults)
     temporary = next(path for name, path in written if name == "write")
     assert temporary.startswith("tmp/")
@@ -77,7 +90,7 @@ def test_bytes_are_synced_before_their_name_and_names_before_the_answer(
         ("sync", f"blk/{NAMESPACE[:12]}"),
         ("write", temporary),
         ("sync", temporary),
-        ("rename", FILE),
+        ("rename", name_of(part)),
         ("sync", FOLDER),
     ]
 
@@ -85,10 +98,10 @@ def test_bytes_are_synced_before_their_name_and_names_before_the_answer(
 def test_the_names_of_a_killed_process_are_synced_by_the_next(
     root: Path, store: BlockFiles, faults: FaultyOs
 ) -> None:
-    store.put(BLOCK)
+    store.put(PART)
     reopened = BlockFiles(root, RecordedTelemetry())
     faults.calls.clear()
-    reopened.put(BLOCK)
+    reopened.put(PART)
     synced = [path for name, path in faults.calls if name == "sync"]
     assert synced == ["blk", f"blk/{NAMESPACE[:12]}", FOLDER]
 
@@ -96,32 +109,48 @@ def test_the_names_of_a_killed_process_are_synced_by_the_next(
 def test_folders_removed_by_an_operator_are_made_again(
     root: Path, store: BlockFiles, faults: FaultyOs
 ) -> None:
-    store.put(BLOCK)
-    store.delete(NAMESPACE, KEY)
+    store.put(PART)
+    store.delete(NAMESPACE, ID)
     (root / FOLDER).rmdir()
     (root / FOLDER).parent.rmdir()
     faults.calls.clear()
-    store.put(BLOCK)
+    store.put(PART)
     assert ("sync", "blk") in faults.calls
-    assert store.get(NAMESPACE, KEY) == BLOCK
+    assert store.get(NAMESPACE, ID) == PART
 
 
+@EACH_KIND
 @pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC])
-def test_a_failed_put_leaves_nothing_behind(root: Path, faults: FaultyOs, error: int) -> None:
+def test_a_failed_put_leaves_nothing_behind(
+    root: Path, faults: FaultyOs, part: StoredPart, error: int
+) -> None:
     store = BlockFiles(root, RecordedTelemetry())
-    calls = count_calls(faults, lambda: store.put(BLOCK))
+    calls = count_calls(faults, lambda: store.put(part))
     assert calls > 10
-    store.delete(NAMESPACE, KEY)
+    store.delete(NAMESPACE, part.header.id)
     for number in range(calls):
         (root / FOLDER).rmdir()
         (root / FOLDER).parent.rmdir()
         faults.fail(number, error)
-        failed = fails(lambda: store.put(BLOCK))
+        failed = fails(lambda: store.put(part))
         faults.heal()
-        assert files(root) == ([] if failed else [FILE])
-        store.put(BLOCK)
-        assert store.get(NAMESPACE, KEY) == BLOCK
-        store.delete(NAMESPACE, KEY)
+        assert files(root) == ([] if failed else [name_of(part)])
+        store.put(part)
+        assert store.get(NAMESPACE, part.header.id) == part
+        store.delete(NAMESPACE, part.header.id)
+
+
+def test_a_failed_put_leaves_the_parts_beside_it(store: BlockFiles, faults: FaultyOs) -> None:
+    state = make_part(kind=PartKind.STATE)
+    store.put(state)
+    calls = count_calls(faults, lambda: store.put(PART))
+    store.delete(NAMESPACE, ID)
+    for number in range(calls):
+        faults.fail(number)
+        fails(lambda: store.put(PART))
+        faults.heal()
+        store.delete(NAMESPACE, ID)
+        assert store.get(NAMESPACE, state.header.id) == state
 
 
 def test_a_failed_save_leaves_the_old_record(
@@ -171,7 +200,7 @@ def test_a_store_that_cannot_be_opened_says_so(
 def test_losing_the_race_to_write_keeps_the_winner(
     root: Path, store: BlockFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    winner, loser = make_block(seed=1), make_block(seed=2)
+    winner, loser = make_part(seed=1), make_part(seed=2)
     real = durable_file.sync
     raced: list[int] = []
 
@@ -185,7 +214,7 @@ def test_losing_the_race_to_write_keeps_the_winner(
     monkeypatch.setattr(durable_file, "sync", overtaken)
     store.put(loser)
     assert raced
-    assert store.get(NAMESPACE, KEY) == winner
+    assert store.get(NAMESPACE, ID) == winner
     assert files(root) == [FILE]
 
 
@@ -231,20 +260,27 @@ import sys
 from itertools import count
 from pathlib import Path
 from semantic.adapters.outbound.storage.block_files import BlockFiles
-from tests.fakes.blocks import make_block
+from tests.fakes.blocks import make_part
 from tests.fakes.recorded_telemetry import RecordedTelemetry
+from semantic.domain.block import PartKind
 
 store = BlockFiles(Path(sys.argv[1]), RecordedTelemetry())
 for number in count(int(sys.argv[2])):
-    block = make_block((number,) * 64)
-    store.put(block)
-    print(block.header.key, flush=True)
+    for kind in PartKind:
+        part = make_part((number,) * 64, kind=kind)
+        store.put(part)
+        print(part.header.key, kind.value, flush=True)
 """
 
 
-def test_no_acknowledged_block_is_lost_by_kill_9(root: Path, pytestconfig: pytest.Config) -> None:
+def acknowledged_in(line: str) -> PartId:
+    key, kind = line.split()
+    return PartId(BlockKey(key), PartKind(kind))
+
+
+def test_no_acknowledged_part_is_lost_by_kill_9(root: Path, pytestconfig: pytest.Config) -> None:
     numbers = random.Random(9)  # noqa: S311 - when to kill, no secrets
-    acknowledged: list[BlockKey] = []
+    acknowledged: list[PartId] = []
     for life in range(6):
         writer = subprocess.Popen(  # noqa: S603 - our own interpreter and program
             [sys.executable, "-c", WRITER, str(root), str(life * 1_000_000)],
@@ -253,17 +289,17 @@ def test_no_acknowledged_block_is_lost_by_kill_9(root: Path, pytestconfig: pytes
             cwd=pytestconfig.rootpath,
         )
         assert writer.stdout is not None
-        acknowledged.append(BlockKey(writer.stdout.readline().strip()))
+        acknowledged.append(acknowledged_in(writer.stdout.readline()))
         time.sleep(numbers.uniform(0, 0.05))
         writer.send_signal(signal.SIGKILL)
         rest = writer.communicate()[0]
         acknowledged += [
-            BlockKey(line.strip()) for line in rest.splitlines(keepends=True) if line.endswith("\n")
+            acknowledged_in(line) for line in rest.splitlines(keepends=True) if line.endswith("\n")
         ]
     telemetry = RecordedTelemetry()
     store = BlockFiles(root, telemetry)
-    assert all(store.get(NAMESPACE, key) is not None for key in acknowledged)
-    listed = {header.key for header in store.headers(NAMESPACE)}
+    assert all(store.get(NAMESPACE, part) is not None for part in acknowledged)
+    listed = {header.id for header in store.headers(NAMESPACE)}
     assert listed >= set(acknowledged)
     assert telemetry.names("warning") == []
     assert list((root / "tmp").iterdir()) == []
