@@ -25,7 +25,7 @@ from semantic.application.block_reader import BlockReader
 from semantic.application.engine_loop import EngineLoop
 from semantic.application.engine_work import EngineParts
 from semantic.application.generation import Generation, GenerationLimits
-from semantic.application.kv_cache import KvCache
+from semantic.application.kv_cache import CacheLimits, KvCache
 from semantic.application.request_log import RequestLog
 from semantic.application.scheduler import Scheduler, SchedulerLimits
 from semantic.application.write_behind import WriteBehind
@@ -80,7 +80,10 @@ def build(settings: Settings, admin_token: str) -> Application:
         model, chunk_alone = _load(settings, telemetry)
         models.append(model)
         capabilities = model.executor.capabilities
-        cache = KvCache(model.executor, writes, settings.store.hot_bytes, telemetry)
+        kept = CacheLimits(
+            settings.store.hot_bytes, settings.store.state_interval, settings.store.resume_points
+        )
+        cache = KvCache(model.executor, writes, kept, telemetry)
         telemetry.info("store_opened", folder=str(root), blocks=cache.discover(blocks))
         limits = SchedulerLimits(
             max_batch=capabilities.max_batch,

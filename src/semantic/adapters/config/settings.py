@@ -65,6 +65,8 @@ class StoreSettings(_Section):
     dir: str
     hot_bytes: Bytes
     queue_bytes: Bytes
+    state_interval: Count
+    resume_points: Count
     reader_threads: Annotated[int, Field(ge=1, le=64)]
     read_timeout_s: Seconds
     commit_timeout_s: Seconds
