@@ -51,9 +51,14 @@ class BlockReader:
             if found is None:
                 found = self._store.get(namespace, part)
             if found is None:
-                self._telemetry.warning("block_unusable", key=part.key, part=part.kind.value, error="it is not in the store")
+                self._telemetry.warning("block_unusable", **_named(part), error="not in the store")
         except SemanticError as error:
-            self._telemetry.warning("block_unusable", key=part.key, part=part.kind.value, error=str(error))
+            self._telemetry.warning("block_unusable", **_named(part), error=str(error))
         except Exception as error:  # noqa: BLE001 - whatever the disk does, the request goes on
-            self._telemetry.error("block_unusable", key=part.key, part=part.kind.value, error=repr(error))
+            self._telemetry.error("block_unusable", **_named(part), error=repr(error))
         done(part, found)
+
+
+def _named(part: PartId) -> dict[str, str]:
+    """How events name a part."""
+    return {"key": part.key, "part": part.kind.value}

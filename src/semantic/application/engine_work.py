@@ -171,9 +171,7 @@ class EngineWork:
         loading.uses = self._parts.cache.match(job.sequence.prompt, loading.held)
         self._attach(job, loading)
 
-    def _take_in(
-        self, job: Job, loading: Loading, part: PartId, found: StoredPart | None
-    ) -> None:
+    def _take_in(self, job: Job, loading: Loading, part: PartId, found: StoredPart | None) -> None:
         """Import a part at once: the others are still being read meanwhile."""
         position = 0
         for use in loading.uses:

@@ -271,9 +271,7 @@ class KvCache:
                 return self._executor.import_part(part.kind, found.tensors, len(tokens))
             except IncompatibleCacheError as error:
                 problem = str(error)
-        self._telemetry.warning(
-            "block_unusable", key=part.key, part=part.kind.value, error=problem
-        )
+        self._telemetry.warning("block_unusable", key=part.key, part=part.kind.value, error=problem)
         return None
 
     def _forget_block(self, key: BlockKey) -> tuple[PartId, ...]:

@@ -22,7 +22,7 @@ class PartKind(enum.Enum):
     TAIL = "tail"
     """The same of a sequence's last tokens, fewer than a block."""
     SLIDING = "sliding"
-    """Keys and values of a block's last tokens in the layers with a window: what it sees of them."""
+    """Keys and values of a block's last tokens, as far as layers with a window see them."""
     STATE = "state"
     """What recurrent layers carry on from a block's end."""
 

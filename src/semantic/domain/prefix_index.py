@@ -138,7 +138,8 @@ class PrefixIndex:
         for count in range(len(chain), -1, -1):
             before, position = chain[:count], count * self._block_size
             parent = before[-1].key if before else self._root
-            for last, length in self._beginning(parent, tokens[position:], usable):
+            ahead = tokens[position : position + self._block_size]
+            for last, length in self._beginning(parent, ahead, usable):
                 if uses := self._resumable([*before, last], position + length, usable):
                     return uses
             if uses := self._resumable(before, position, usable):
@@ -203,13 +204,14 @@ class PrefixIndex:
     ) -> tuple[BlockUse, ...]:
         """How the chain is used to go on from `position`; empty if it cannot be."""
         uses: list[BlockUse] = []
-        for header in chain:
+        # From the end, where what is lacking lacks: most positions are ruled out at once.
+        for header in reversed(chain):
             end = min(header.end, position)
             needed = self._rule.needed(end, position)
             if not all(usable(PartId(header.key, kind)) for kind in needed):
                 return ()
             uses.append(BlockUse(header.key, end - header.start, (header.kind, *needed)))
-        return tuple(uses)
+        return tuple(reversed(uses))
 
 
 def _begins(header: BlockHeader, tokens: tuple[TokenId, ...]) -> bool:

@@ -79,10 +79,10 @@ class Sequence:
 
     @property
     def stretch(self) -> int:
-        """Prompt tokens up to the next stop: a mark, the last token, which stands apart, or the end.
+        """Prompt tokens up to the next stop: a mark, the last token, or else the end.
 
-        The model computes the last prompt token with the first of the answer (mlx-lm does so, too).
-        What precedes it has to be captured before: windows move on.
+        The last token stands apart: the model computes it with the first of the answer, and what
+        precedes it has to be captured before. Windows move on.
         """
         stops = [mark for mark in self.marks if mark > self.num_computed]
         end = min([*stops, self.num_prompt - 1])
