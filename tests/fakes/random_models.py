@@ -12,7 +12,7 @@ from mlx_lm.utils import _get_classes
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
-from semantic.adapters.outbound.mlx.model_loader import probe
+from semantic.adapters.outbound.mlx.cache_probe import probe
 from semantic.domain.cache_spec import Granularity
 from semantic.domain.ids import Namespace
 from semantic.ports.model_executor import Capabilities
@@ -88,7 +88,7 @@ def capabilities(model: Module, max_batch: int = 8) -> Capabilities:
     """What an executor of `model` offers."""
     spec = probe(model)
     return Capabilities(
-        granularity=Granularity.BLOCK if spec else Granularity.NONE,
+        granularity=spec.granularity if spec else Granularity.NONE,
         spec=spec,
         namespace=Namespace("0" * 64),
         max_context=4096,

@@ -82,9 +82,7 @@ class ModelExecutor(Protocol):
             EngineError: if the engine failed; the KV of running sequences is lost.
         """
 
-    def seal(
-        self, sequence: SequenceId, start: int, end: int, kind: PartKind
-    ) -> PartHandle | None:
+    def seal(self, sequence: SequenceId, start: int, end: int, kind: PartKind) -> PartHandle | None:
         """Copy a part of the block start..end of a sequence into an immutable handle.
 
         None if its layers do not hold that any more: windows have moved on, or a state has.
@@ -98,9 +96,7 @@ class ModelExecutor(Protocol):
     def export(self, handle: PartHandle) -> tuple[Tensor, ...]:
         """The handle's arrays as bytes, which any thread may use."""
 
-    def import_part(
-        self, kind: PartKind, tensors: Sequence[Tensor], num_tokens: int
-    ) -> PartHandle:
+    def import_part(self, kind: PartKind, tensors: Sequence[Tensor], num_tokens: int) -> PartHandle:
         """The inverse of `export`, bit for bit; `num_tokens` are those of the block.
 
         Raises:

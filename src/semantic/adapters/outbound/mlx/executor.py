@@ -13,16 +13,17 @@ from mlx.nn.layers.base import Module
 from mlx_lm.generate import GenerationBatch, PromptProcessingBatch, StopSequences
 from mlx_lm.models.cache import make_prompt_cache
 
-from semantic.adapters.outbound.mlx import kv_block
-from semantic.adapters.outbound.mlx.kv_block import KVBlock
+from semantic.adapters.outbound.mlx.batch_caches import SequenceCaches
+from semantic.adapters.outbound.mlx.kv_part import KVPart, from_tensors, to_tensors
+from semantic.adapters.outbound.mlx.restored_caches import Piece, restore
 from semantic.adapters.outbound.mlx.sampler import make_sampler
-from semantic.domain.block import Part
+from semantic.domain.block import PartKind, Tensor
 from semantic.domain.cache_spec import ModelCacheSpec
 from semantic.domain.errors import EngineError, IncompatibleCacheError
 from semantic.domain.ids import SequenceId, TokenId
 from semantic.domain.sampling import SamplingParams
 from semantic.domain.step_plan import PrefillChunk, SampledToken, StepPlan, StepResult
-from semantic.ports.model_executor import AttachedBlock, BlockHandle, Capabilities
+from semantic.ports.model_executor import AttachedBlock, Capabilities, PartHandle
 
 _NEVER_STOP = StopSequences()
 _NO_LIMIT = sys.maxsize
@@ -50,12 +51,12 @@ class MlxExecutor:
         sampling: SamplingParams,
     ) -> None:
         """Make a sequence known; `blocks` hold the KV of `tokens`, in order."""
-        pieces = [(_own(block.handle), block.length) for block in blocks]
-        if sum(length for _, length in pieces) != len(tokens):
+        pieces = [_piece(block) for block in blocks]
+        if sum(piece.length for piece in pieces) != len(tokens):
             raise IncompatibleCacheError(f"the blocks do not hold exactly {len(tokens)} tokens")
-        if any(not 0 < length <= block.num_tokens for block, length in pieces):
-            raise IncompatibleCacheError("a block is asked for more tokens than it holds")
-        caches = kv_block.restore(pieces) if pieces else make_prompt_cache(self._model)
+        caches = make_prompt_cache(self._model)
+        if pieces:
+            caches = restore(caches, pieces, self._check_keeps())
         self._prefilling[sequence] = PromptProcessingBatch(
             self._model,
             uids=[sequence],
@@ -79,27 +80,24 @@ class MlxExecutor:
             raise EngineError(f"the engine failed in a step: {error}") from error
         return StepResult(sampled)
 
-    def seal(self, sequence: SequenceId, start: int, end: int) -> KVBlock:
-        """Copy the KV of positions start..end of a sequence into an immutable handle."""
-        self._check_keeps()
+    def seal(self, sequence: SequenceId, start: int, end: int, kind: PartKind) -> KVPart | None:
+        """Copy a part of the block start..end of a sequence into an immutable handle."""
+        spec = self._check_keeps()
+        if not kind.begins and not spec.groups(kind):
+            raise IncompatibleCacheError(f"no layer of this model has a {kind.value} part")
         batch, row = self._find(sequence)
         computed = len(batch.tokens[row])
         if not 0 <= start < end <= computed:
             raise ValueError(f"positions {start}..{end} of {computed} computed ones")
-        offset = int(batch.prompt_cache[0].offset[row].item())
-        in_step = len({layer.size() for layer in batch.prompt_cache}) == 1
-        if offset != computed or not in_step:
-            # Seen after an exception in mid-prefill (engine facts): such KV must never be kept.
-            raise EngineError(f"{computed} tokens went in, and not all layers hold their KV")
-        return kv_block.cut(batch.prompt_cache, row, start, end)
+        return SequenceCaches(batch.prompt_cache, row, computed, spec).cut(start, end, kind)
 
-    def export(self, handle: BlockHandle) -> tuple[Part, ...]:
-        """The handle's KV as bytes."""
-        return kv_block.to_parts(_own(handle))
+    def export(self, handle: PartHandle) -> tuple[Tensor, ...]:
+        """The handle's arrays as bytes."""
+        return to_tensors(_own(handle))
 
-    def import_parts(self, parts: Sequence[Part], num_tokens: int) -> KVBlock:
+    def import_part(self, kind: PartKind, tensors: Sequence[Tensor], num_tokens: int) -> KVPart:
         """The inverse of `export`, bit for bit."""
-        return kv_block.from_parts(parts, num_tokens, self._check_keeps())
+        return from_tensors(kind, tensors, num_tokens, self._check_keeps())
 
     def release(self, sequence: SequenceId) -> None:
         """Forget a sequence, running or not."""
@@ -154,7 +152,19 @@ class MlxExecutor:
         raise ValueError(f"sequence {sequence} is not in the engine")
 
 
-def _own(handle: BlockHandle) -> KVBlock:
-    if not isinstance(handle, KVBlock):
+def _piece(block: AttachedBlock) -> Piece:
+    full = _own(block.full)
+    if not 0 < block.length <= full.num_tokens:
+        raise IncompatibleCacheError("a block is asked for more tokens than it holds")
+    return Piece(
+        full=full,
+        length=block.length,
+        sliding=_own(block.sliding) if block.sliding else None,
+        state=_own(block.state) if block.state else None,
+    )
+
+
+def _own(handle: PartHandle) -> KVPart:
+    if not isinstance(handle, KVPart):
         raise IncompatibleCacheError(f"not a block of this engine: {type(handle).__name__}")
     return handle

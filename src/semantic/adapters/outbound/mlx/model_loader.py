@@ -6,12 +6,12 @@ from pathlib import Path
 import mlx.core as mx
 from mlx.nn.layers.base import Module
 from mlx.utils import tree_map
-from mlx_lm.models.cache import KVCache, make_prompt_cache
 from mlx_lm.utils import dequantize_model, load_model
 
+from semantic.adapters.outbound.mlx.cache_probe import probe
+from semantic.adapters.outbound.mlx.declared_cache import contradictions
 from semantic.adapters.outbound.mlx.executor import MlxExecutor
 from semantic.adapters.outbound.mlx.identity import digest_model
-from semantic.adapters.outbound.mlx.kv_block import DTYPES
 from semantic.adapters.outbound.mlx.model_source import ResolvedModel, resolve
 from semantic.adapters.outbound.mlx.ragged import max_batch
 from semantic.adapters.outbound.mlx.tokenizer import MlxTokenizer
@@ -55,14 +55,8 @@ class MlxModelLoader:
     def _describe(
         self, source: ResolvedModel, model: Module, config: dict[str, object]
     ) -> Capabilities:
-        spec = probe(model)
-        if spec is None:
-            self._telemetry.warning(
-                "model_without_memory",
-                model=source.model_id,
-                reason="not every layer keeps full attention of one shape; its KV is not kept",
-            )
-        # What is proven of a type is proven of its full-attention models.
+        spec = self._spec(source, model)
+        # What is proven of a type is proven of models whose caches we understand.
         batch = max_batch(str(config.get("model_type")), self._batch_limit) if spec else 1
         if batch < self._batch_limit:
             self._telemetry.warning(
@@ -79,17 +73,28 @@ class MlxModelLoader:
             weights=digests.weights,
             config=digests.config,
             tokenizer=digests.tokenizer,
-            spec=spec or ModelCacheSpec(0, 0, 0, 0, "none", 0),
+            spec=spec,
             engine=f"mlx {version('mlx')}, mlx-lm {version('mlx-lm')}",
             backend=backend(),
         )
         return Capabilities(
-            granularity=Granularity.BLOCK if spec else Granularity.NONE,
+            granularity=spec.granularity if spec else Granularity.NONE,
             spec=spec,
             namespace=identity.namespace,
             max_context=_max_context(config),
             max_batch=batch,
         )
+
+    def _spec(self, source: ResolvedModel, model: Module) -> ModelCacheSpec | None:
+        """The model's caches; None, with a warning, if its KV must not be kept."""
+        spec = probe(model)
+        problems = contradictions(model, spec) if spec else ("a layer keeps something unknown",)
+        if problems:
+            self._telemetry.warning(
+                "model_without_memory", model=source.model_id, reason="; ".join(problems)
+            )
+            return None
+        return spec
 
 
 def load_weights(folder: Path) -> tuple[Module, dict[str, object]]:
@@ -130,36 +135,6 @@ def backend() -> str:
     if mx.default_device() == mx.cpu:
         return "cpu"
     return "metal" if mx.metal.is_available() else "cuda"
-
-
-def probe(model: Module) -> ModelCacheSpec | None:
-    """The shape of the model's KV, from running one token; None if it has no single one.
-
-    Derived from what the model really does: its arguments do not say it for every family.
-
-    Raises:
-        ModelLoadError: if one token cannot be run, or its caches cannot enter a batch.
-    """
-    caches = make_prompt_cache(model)
-    if any(not hasattr(cache, "merge") for cache in caches):
-        raise ModelLoadError("the model's cache cannot be batched by this version of mlx-lm")
-    if any(type(cache) is not KVCache for cache in caches):
-        return None
-    try:
-        model(mx.array([[0]]), cache=caches)
-        mx.eval([cache.state for cache in caches])
-    except Exception as error:
-        raise ModelLoadError(f"the model failed on its first token: {error}") from error
-    shapes = {
-        (cache.keys.shape[1], cache.keys.shape[3], cache.values.shape[3], cache.keys.dtype)
-        for cache in caches
-    }
-    if len(shapes) != 1:
-        return None
-    heads, key_dim, value_dim, dtype = shapes.pop()
-    if dtype not in DTYPES:
-        return None
-    return ModelCacheSpec(len(caches), heads, key_dim, value_dim, DTYPES[dtype], dtype.size)
 
 
 def _in_float32(model: Module) -> Module:
