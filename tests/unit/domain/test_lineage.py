@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from semantic.domain.block import BlockHeader, BlockKind
+from semantic.domain.block import BlockHeader, PartKind
 from semantic.domain.block_hash import block_key, root_key
 from semantic.domain.ids import BlockKey, Namespace, TokenId
 from semantic.domain.lineage import Lineage, num_distinct_tokens, private_blocks
@@ -21,7 +21,7 @@ def chain(tokens: Tokens) -> list[BlockHeader]:
     headers, parent = [], ROOT
     for start in range(0, len(tokens), SIZE):
         held = tuple(tokens[start : start + SIZE])
-        kind = BlockKind.FULL if len(held) == SIZE else BlockKind.TAIL
+        kind = PartKind.FULL if len(held) == SIZE else PartKind.TAIL
         headers.append(BlockHeader(block_key(parent, held), parent, NAMESPACE, kind, start, held))
         parent = headers[-1].key
     return headers

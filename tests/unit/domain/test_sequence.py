@@ -84,6 +84,44 @@ def test_decoding_begins_after_the_last_prompt_token() -> None:
     assert subject.state is SequenceState.DECODE
 
 
+@pytest.mark.parametrize(
+    ("marks", "stretches"),
+    [
+        ((), [7, 1]),
+        ((3,), [3, 4, 1]),
+        ((3, 5), [3, 2, 2, 1]),
+        ((7,), [7, 1]),
+        ((1, 2), [1, 1, 5, 1]),
+    ],
+)
+def test_prefill_stops_at_marks_and_before_the_last_token(
+    marks: tuple[int, ...], stretches: list[int]
+) -> None:
+    subject = sequence()
+    subject.marks = marks
+    subject.restored(0)
+    taken = []
+    while subject.state is SequenceState.PREFILL:
+        taken.append(subject.stretch)
+        subject.prefilled(subject.stretch)
+    assert taken == stretches
+    assert subject.stretch == 0
+
+
+@pytest.mark.parametrize(("cached", "stretch"), [(2, 1), (3, 4), (4, 3), (6, 1), (7, 1)])
+def test_marks_that_lie_behind_count_no_more(cached: int, stretch: int) -> None:
+    subject = sequence()
+    subject.marks = (3,)
+    subject.restored(cached)
+    assert subject.stretch == stretch
+
+
+def test_a_prompt_of_one_token_is_one_stretch() -> None:
+    subject = sequence(prompt=(5,))
+    subject.restored(0)
+    assert subject.stretch == 1
+
+
 def test_more_prefill_than_prompt_is_refused() -> None:
     subject = sequence()
     subject.restored(4)
