@@ -8,12 +8,13 @@ import asyncio
 import itertools
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from semantic.application.agents import Agents, OpenAgent
 from semantic.application.answer_stream import AnswerStream
 from semantic.application.engine_job import Job, JobEnded, JobEvent, JobFailed, JobStarted, JobText
 from semantic.application.engine_loop import EngineLoop
+from semantic.application.system_prefix import SystemPrefix
 from semantic.application.text_stream import TextStream
 from semantic.domain.agent import Recall, Segment, recall
 from semantic.domain.chat import Finished, GenerationRequest, Started, TextDelta, Usage
@@ -39,11 +40,24 @@ class GenerationLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class AnsweringModel:
+    """What answers. `resumes_anywhere`: whether its memory can be continued from any position."""
+
+    info: ModelInfo
+    tokenizer: Tokenizer
+    resumes_anywhere: bool
+
+
+@dataclass(frozen=True, slots=True)
 class _Prompt:
-    """A conversation as tokens. `asked` is what follows the recalled part."""
+    """A conversation as tokens. `asked` is what follows the recalled part.
+
+    Its first `system_end` tokens may begin other conversations as well.
+    """
 
     recalled: Recall
     asked: Segment
+    system_end: int = 0
 
     @property
     def tokens(self) -> tuple[TokenId, ...]:
@@ -55,15 +69,15 @@ class Generation:
 
     def __init__(
         self,
-        model: ModelInfo,
-        tokenizer: Tokenizer,
+        model: AnsweringModel,
         engine: EngineLoop,
         agents: Agents,
         limits: GenerationLimits,
         telemetry: Telemetry,
     ) -> None:
-        self._model = model
-        self._tokenizer = tokenizer
+        self._model = model.info
+        self._tokenizer = model.tokenizer
+        self._system_prefix = None if model.resumes_anywhere else SystemPrefix(model.tokenizer)
         self._engine = engine
         self._agents = agents
         self._limits = limits
@@ -110,7 +124,12 @@ class Generation:
             rendered = self._tokenizer.render(request.messages)
             recalled = recall(branches, rendered)
             rest = rendered[recalled.length :]
-            return _Prompt(recalled, Segment(rest, self._tokenizer.encode(rest)))
+            prompt = _Prompt(recalled, Segment(rest, self._tokenizer.encode(rest)))
+            if self._system_prefix is None:
+                return prompt
+            return replace(
+                prompt, system_end=self._system_prefix.end(request.messages, prompt.tokens)
+            )
 
         loop = asyncio.get_running_loop()
         prompt = await loop.run_in_executor(self._text_thread, tokenize)
@@ -149,6 +168,7 @@ class Generation:
             text=TextStream(self._tokenizer.decoder(), answer.request.sampling.stop),
             stop_tokens=self._tokenizer.stop_tokens,
             emit=lambda event: _post(loop, events, event),
+            system_end=answer.prompt.system_end,
         )
         stream = AnswerStream(cancel=lambda: self._engine.cancel(answer.sequence))
         self._engine.submit(job)

@@ -24,7 +24,7 @@ from semantic.application.agents import Agents
 from semantic.application.block_reader import BlockReader
 from semantic.application.engine_loop import EngineLoop
 from semantic.application.engine_work import EngineParts
-from semantic.application.generation import Generation, GenerationLimits
+from semantic.application.generation import AnsweringModel, Generation, GenerationLimits
 from semantic.application.kv_cache import CacheLimits, KvCache
 from semantic.application.request_log import RequestLog
 from semantic.application.scheduler import Scheduler, SchedulerLimits
@@ -107,10 +107,10 @@ def build(settings: Settings, admin_token: str) -> Application:
     (model,) = models
     capabilities = model.executor.capabilities
     info = ModelInfo(model.model_id, model.created, capabilities.max_context)
+    spec = capabilities.spec
     agents = Agents(records, writes, capabilities.namespace, settings.agents.max_branches, clock)
     generation = Generation(
-        info,
-        model.tokenizer,
+        AnsweringModel(info, model.tokenizer, spec is None or spec.resume_rule.anywhere),
         engine,
         agents,
         GenerationLimits(settings.generation.default_max_tokens, settings.store.commit_timeout_s),

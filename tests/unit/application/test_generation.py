@@ -1,6 +1,6 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import pytest
@@ -8,11 +8,12 @@ from tests.contracts.test_inference_events import InferenceContract, check_order
 from tests.fakes.letter_tokenizer import END, LETTERS, LetterTokenizer
 from tests.fakes.observed_stores import PATIENCE_S, Gate
 from tests.fakes.recorded_telemetry import RecordedTelemetry, Value
-from tests.fakes.scripted_executor import NAMESPACE, ScriptedExecutor, hashed_choice
+from tests.fakes.scripted_executor import NAMESPACE, SPECS, ScriptedExecutor, hashed_choice
 from tests.fakes.small_engine import SmallEngine, right_answer
 
 from semantic.application.agents import Agents
-from semantic.application.generation import Generation, GenerationLimits
+from semantic.application.generation import AnsweringModel, Generation, GenerationLimits
+from semantic.application.system_prefix import SystemPrefix
 from semantic.domain.agent import AgentId, AgentRecord, Branch
 from semantic.domain.chat import (
     ChatMessage,
@@ -97,9 +98,13 @@ class Server:
         self.agents = Agents(
             self.engine.agents, self.engine.writes, NAMESPACE, 8, self.engine.clock
         )
+        spec = self.engine.executor.capabilities.spec
         self.generation = Generation(
-            ModelInfo("tiny", created=1, max_context=max_context),
-            self.tokenizer,
+            AnsweringModel(
+                ModelInfo("tiny", created=1, max_context=max_context),
+                self.tokenizer,
+                spec is None or spec.resume_rule.anywhere,
+            ),
             self.engine.loop,
             self.agents,
             GenerationLimits(default_max_tokens=5, commit_timeout_s=commit_timeout_s),
@@ -529,3 +534,26 @@ def test_the_record_that_is_stored_names_the_agent_and_the_model(server: Server)
     assert isinstance(record, AgentRecord)
     assert (record.name, record.namespace) == ("coder", NAMESPACE)
     assert record.updated_at == server.engine.clock.now
+
+
+@pytest.mark.parametrize("restarting", [False, True])
+@pytest.mark.parametrize("model", ["short window", "long window", "hybrid", "recurrent"])
+def test_other_conversations_go_on_from_the_end_of_the_same_system_prompt(
+    model: str, *, restarting: bool
+) -> None:
+    system = ChatMessage(Role.SYSTEM, "You are terse. " * 30)
+
+    def asking(question: str, name: str) -> GenerationRequest:
+        request = request_of(question, agent=AgentId.parse(name, field="agent"))
+        return replace(request, messages=(system, *request.messages))
+
+    server = Server(SmallEngine(ScriptedExecutor(SPECS[model], choose=letters))).start()
+    server.run(server.answered(asking("first?", "one")))
+    if restarting:
+        server = server.restarted()
+    request = asking("another?", "two")
+    answer = server.run(server.answered(request))
+    prompt = LetterTokenizer().encode(LetterTokenizer().render(request.messages))
+    assert answer.cached == SystemPrefix(LetterTokenizer()).end(request.messages, prompt) > 400
+    assert answer.text == LetterTokenizer().decode(right_answer(prompt, 8, letters))
+    server.stop()
