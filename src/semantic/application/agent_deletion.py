@@ -38,7 +38,8 @@ def delete_memory(record: AgentRecord, records: AgentStore, blocks: BlockStore) 
     own, others = lineages(record, records)
     tops = private_blocks(index, own, others)
     doomed = [part for top in tops for part in index.remove(top)]
-    for part in doomed:
+    # What a block exists by goes last: what adds to it would not be found without it.
+    for part in reversed(doomed):
         blocks.delete(namespace, part)
     records.delete(AgentId.parse(record.name, field="name").within(namespace))
     return num_blocks(doomed)

@@ -194,15 +194,21 @@ class WriteBehind:
             self._unwritten.add(header.key)
 
     def _delete_parts(self, namespace: Namespace, parts: tuple[PartId, ...]) -> bool:
-        """Whether all of them went."""
-        deleted = True
-        for part in parts:
+        """Whether all of them went.
+
+        `parts` come as the index has them, what a block exists by first, and go the other way
+        round: what is left after half of it, or if one cannot go, is still found as a block.
+        """
+        stuck: set[BlockKey] = set()
+        for part in reversed(parts):
+            if part.key in stuck:
+                continue
             try:
                 self._blocks.delete(namespace, part)
             except Exception as error:  # noqa: BLE001 - it only takes space
                 self._telemetry.warning("block_not_deleted", key=part.key, error=repr(error))
-                deleted = False
-        return deleted
+                stuck.add(part.key)
+        return not stuck
 
     def _save(self, save: _Save) -> None:
         saved = False

@@ -4,11 +4,19 @@ from collections.abc import Iterator
 import pytest
 from tests.fakes.blocks import OTHER_NAMESPACE
 from tests.fakes.remembered import remember, tokens
-from tests.fakes.scripted_executor import NAMESPACE
-from tests.unit.application.test_generation import CODER, Server, request_of
+from tests.fakes.scripted_executor import (
+    EVERYTHING,
+    HYBRID,
+    LONG_WINDOW,
+    NAMESPACE,
+    ScriptedExecutor,
+)
+from tests.fakes.small_engine import SmallEngine
+from tests.unit.application.test_generation import CODER, Server, letters, request_of
 
 from semantic.application.administration import LiveAdministration, ServedMemory
 from semantic.domain.agent import AgentId
+from semantic.domain.cache_spec import ModelCacheSpec
 from semantic.domain.errors import (
     AgentBusyError,
     AgentNotFoundError,
@@ -61,6 +69,25 @@ def test_a_deleted_agent_is_gone_from_disk_and_from_memory(server: Administered)
     assert list(server.engine.agents.list()) == []
     assert (len(server.engine.cache._index), len(server.engine.cache._hot)) == (0, 0)
     assert server.talk(CODER, LONG) == 0
+
+
+@pytest.mark.parametrize("spec", [LONG_WINDOW, HYBRID, EVERYTHING])
+def test_all_parts_of_a_deleted_agent_go(spec: ModelCacheSpec) -> None:
+    server = Administered(SmallEngine(ScriptedExecutor(spec, letters))).start()
+    server.talk(CODER, LONG)
+    server.talk(OTHER, "hi")
+    kept = {header.id for header in server.engine.blocks.headers(NAMESPACE)}
+    server.talk(CODER, LONG + "more")
+    extras = {header.kind for header in server.engine.blocks.headers(NAMESPACE)}
+    assert extras > set(spec.resume_rule.extras)
+    server.delete()
+    left = {header.id for header in server.engine.blocks.headers(NAMESPACE)}
+    assert left < kept
+    server.delete(OTHER.name)
+    assert server.on_disk() == set()
+    assert (len(server.engine.cache._index), len(server.engine.cache._hot)) == (0, 0)
+    assert server.talk(CODER, LONG) == 0
+    server.stop()
 
 
 def test_a_deleted_agent_may_begin_anew(server: Administered) -> None:
@@ -134,7 +161,9 @@ def test_what_cannot_be_removed_is_an_error_and_is_still_remembered(
     server: Administered,
 ) -> None:
     server.talk(CODER, LONG)
-    server.engine.blocks.journal.undeletable.update(server.on_disk())
+    server.engine.blocks.journal.undeletable.update(
+        header.id for header in server.engine.blocks.headers(NAMESPACE)
+    )
     with pytest.raises(CachePersistenceError):
         server.delete()
     assert [record.name for record in server.engine.agents.list()] == [CODER.name]

@@ -10,8 +10,9 @@ from tests.fakes.remembered import remember, store_blocks, tokens
 from semantic.adapters.outbound.storage.agent_files import AgentFiles
 from semantic.adapters.outbound.storage.block_files import BlockFiles
 from semantic.application.agent_deletion import delete_agent
+from semantic.domain.block import PartId, PartKind
 from semantic.domain.errors import AgentNotFoundError, CachePersistenceError
-from semantic.domain.ids import BlockKey
+from semantic.domain.ids import BlockKey, Namespace
 from semantic.ports.agent_store import AgentStore
 from semantic.ports.block_store import BlockStore
 
@@ -37,6 +38,16 @@ def test_an_agent_goes_with_all_that_only_it_needs(stores: Stores) -> None:
     assert (deleted.name, deleted.memories, deleted.blocks) == ("al", 1, 5)
     assert list(records.list()) == []
     assert held(blocks) == set()
+
+
+def test_all_parts_of_a_block_go(stores: Stores) -> None:
+    records, blocks = stores
+    extras = (PartKind.SLIDING, PartKind.STATE)
+    remember(records, blocks, "al", tokens(300), extras=extras)
+    bos = remember(records, blocks, "bo", tokens(300, of=2), extras=extras)
+    assert delete_agent("al", records, blocks).blocks == 2
+    assert held(blocks) == bos
+    assert len(list(blocks.headers(NAMESPACE))) == 2 * 3
 
 
 def test_what_another_agent_needs_stays(stores: Stores) -> None:
@@ -81,6 +92,31 @@ def test_an_unknown_agent_is_an_error_and_nothing_goes(stores: Stores) -> None:
     with pytest.raises(AgentNotFoundError):
         delete_agent("al", records, blocks)
     assert held(blocks) == bos
+
+
+class FailsAfter(MemoryBlockStore):
+    """The medium fails after so many deletions."""
+
+    left = 0
+
+    def delete(self, namespace: Namespace, part: PartId) -> None:
+        self.left -= 1
+        self.failing = self.left < 0
+        super().delete(namespace, part)
+
+
+@pytest.mark.parametrize("deletions", range(9))
+def test_a_deletion_that_was_cut_short_anywhere_can_be_repeated(deletions: int) -> None:
+    records, blocks = MemoryAgentStore(), FailsAfter()
+    extras = (PartKind.SLIDING, PartKind.STATE)
+    remember(records, blocks, "al", tokens(600), extras=extras)
+    store_blocks(blocks, tokens(1000), extras=extras)  # a branch that has been dropped since
+    blocks.left = deletions
+    with pytest.raises(CachePersistenceError):
+        delete_agent("al", records, blocks)
+    blocks.left = 100
+    delete_agent("al", records, blocks)
+    assert list(blocks.headers(NAMESPACE)) == []
 
 
 def test_a_deletion_that_failed_can_be_repeated() -> None:

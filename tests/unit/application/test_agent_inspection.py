@@ -11,6 +11,7 @@ from semantic.adapters.outbound.storage.agent_listing import AgentListing
 from semantic.adapters.outbound.storage.block_files import BlockFiles
 from semantic.adapters.outbound.storage.block_listing import BlockListing
 from semantic.application.agent_inspection import agents, footprints
+from semantic.domain.block import PartKind
 from semantic.domain.errors import AgentNotFoundError, InvalidRequestError
 
 
@@ -60,6 +61,17 @@ def test_what_an_agent_takes_and_what_of_it_is_its_alone(
     assert bo.nbytes == 261 * a_token
 
 
+def test_all_parts_of_a_block_are_measured(
+    records: MemoryAgentStore, blocks: MemoryBlockStore
+) -> None:
+    extras = (PartKind.SLIDING, PartKind.STATE)
+    remember(records, blocks, "al", tokens(300), extras=extras)
+    [al] = footprints("al", records, blocks)
+    parts = [header.id for header in blocks.headers(NAMESPACE)]
+    assert (al.blocks, len(parts)) == (2, 6)
+    assert al.nbytes == al.nbytes_alone == sum(blocks.nbytes(NAMESPACE, part) for part in parts)
+
+
 def test_a_name_is_found_as_it_is_spelled_in_a_request(
     records: MemoryAgentStore, blocks: MemoryBlockStore
 ) -> None:
@@ -103,8 +115,8 @@ def test_a_store_that_is_not_there_is_empty(tmp_path: Path) -> None:
 
 def test_a_block_that_is_gone_takes_nothing(tmp_path: Path) -> None:
     store = BlockFiles(tmp_path, RecordedTelemetry())
-    [key] = store_blocks(store, tokens(3))
+    store_blocks(store, tokens(3))
     listing = BlockListing(tmp_path, RecordedTelemetry())
     [header] = listing.headers(NAMESPACE)
-    store.delete(NAMESPACE, key)
-    assert listing.nbytes(header) == 0
+    store.delete(NAMESPACE, header.id)
+    assert listing.nbytes(NAMESPACE, header.id) == 0

@@ -2,7 +2,7 @@ import asyncio
 from collections.abc import Coroutine
 
 import pytest
-from tests.fakes.blocks import make_block
+from tests.fakes.blocks import make_part
 from tests.fakes.fixed_clock import FixedClock
 from tests.fakes.observed_stores import PATIENCE_S, Journal, ObservedAgents, ObservedBlocks
 from tests.fakes.recorded_telemetry import RecordedTelemetry
@@ -140,9 +140,9 @@ def test_two_requests_at_once_keep_both_branches() -> None:
 
 def test_the_record_is_saved_after_the_blocks_of_its_turn() -> None:
     bench = Bench()
-    block = make_block()
+    part = make_part()
     bench.blocks.writing.shut()
-    bench.writes.submit(block)
+    bench.writes.submit(part)
 
     async def use() -> None:
         opened = await bench.agents.open(CODER)
@@ -153,7 +153,7 @@ def test_the_record_is_saved_after_the_blocks_of_its_turn() -> None:
         assert await turn
 
     bench.run(use())
-    assert bench.journal.entries[1:] == [("put", block.header.key), ("save", STORED.key)]
+    assert bench.journal.entries[1:] == [("put", part.header.id), ("save", STORED.key)]
 
 
 def test_old_branches_give_way() -> None:

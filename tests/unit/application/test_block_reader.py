@@ -2,18 +2,17 @@ import queue
 from collections.abc import Callable, Iterator
 
 import pytest
-from tests.fakes.blocks import NAMESPACE, OTHER_NAMESPACE, make_block
+from tests.fakes.blocks import NAMESPACE, OTHER_NAMESPACE, make_part
 from tests.fakes.memory_agent_store import MemoryAgentStore
 from tests.fakes.observed_stores import PATIENCE_S, ObservedBlocks
 from tests.fakes.recorded_telemetry import RecordedTelemetry
 
 from semantic.application.block_reader import BlockReader
 from semantic.application.write_behind import WriteBehind
-from semantic.domain.block import StoredBlock
-from semantic.domain.ids import BlockKey
+from semantic.domain.block import PartId, PartKind, StoredPart
 
-GOOD, BAD = make_block((1, 2)), make_block((3, 4))
-FOREIGN = make_block((3, 4), namespace=OTHER_NAMESPACE)
+GOOD, BAD = make_part((1, 2)), make_part((1, 2), kind=PartKind.SLIDING)
+FOREIGN = make_part((1, 2), kind=PartKind.SLIDING, namespace=OTHER_NAMESPACE)
 
 
 class Bench:
@@ -22,12 +21,12 @@ class Bench:
         self.telemetry = RecordedTelemetry()
         self.writes = WriteBehind(self.blocks, MemoryAgentStore(), 1 << 20, self.telemetry)
         self.reader = BlockReader(self.blocks, self.writes, 2, self.telemetry)
-        self.arrivals: queue.SimpleQueue[tuple[BlockKey, StoredBlock | None]] = queue.SimpleQueue()
+        self.arrivals: queue.SimpleQueue[tuple[PartId, StoredPart | None]] = queue.SimpleQueue()
 
-    def read(self, *keys: BlockKey) -> dict[BlockKey, StoredBlock | None]:
-        self.reader.read(NAMESPACE, keys, lambda key, block: self.arrivals.put((key, block)))
-        arrived = [self.arrivals.get(timeout=PATIENCE_S) for _ in keys]
-        assert len(dict(arrived)) == len(keys)
+    def read(self, *parts: PartId) -> dict[PartId, StoredPart | None]:
+        self.reader.read(NAMESPACE, parts, lambda part, found: self.arrivals.put((part, found)))
+        arrived = [self.arrivals.get(timeout=PATIENCE_S) for _ in parts]
+        assert len(dict(arrived)) == len(parts)
         return dict(arrived)
 
     def close(self) -> None:
@@ -55,25 +54,25 @@ def foreign(blocks: ObservedBlocks) -> None:
 
 def damaged(blocks: ObservedBlocks) -> None:
     blocks.put(BAD)
-    blocks.damage(NAMESPACE, BAD.header.key)
+    blocks.damage(NAMESPACE, BAD.header.id)
 
 
 def unreadable(blocks: ObservedBlocks) -> None:
     blocks.put(BAD)
-    blocks.journal.refused.add(BAD.header.key)
+    blocks.journal.refused.add(BAD.header.id)
 
 
 def exploding(blocks: ObservedBlocks) -> None:
     blocks.put(BAD)
-    blocks.journal.exploding.add(BAD.header.key)
+    blocks.journal.exploding.add(BAD.header.id)
 
 
-def test_blocks_come_one_by_one(bench: Bench) -> None:
-    others = [make_block((number,)) for number in range(10)]
-    for block in others:
-        bench.blocks.put(block)
-    keys = [block.header.key for block in others]
-    assert bench.read(*keys) == dict(zip(keys, others, strict=True))
+def test_parts_come_one_by_one(bench: Bench) -> None:
+    others = [make_part((number,)) for number in range(10)]
+    for part in others:
+        bench.blocks.put(part)
+    wanted = [part.header.id for part in others]
+    assert bench.read(*wanted) == dict(zip(wanted, others, strict=True))
     assert bench.telemetry.events == []
 
 
@@ -87,36 +86,37 @@ def test_blocks_come_one_by_one(bench: Bench) -> None:
         (exploding, "error"),
     ],
 )
-def test_a_block_that_cannot_serve_comes_as_none_with_a_report(
+def test_a_part_that_cannot_serve_comes_as_none_with_a_report(
     bench: Bench, spoil: Callable[[ObservedBlocks], None], level: str
 ) -> None:
     bench.blocks.put(GOOD)
     spoil(bench.blocks)
-    assert bench.read(GOOD.header.key, BAD.header.key) == {
-        GOOD.header.key: GOOD,
-        BAD.header.key: None,
+    assert bench.read(GOOD.header.id, BAD.header.id) == {
+        GOOD.header.id: GOOD,
+        BAD.header.id: None,
     }
-    assert [(found, event) for found, event, _ in bench.telemetry.events] == [
-        (level, "block_unusable")
-    ]
+    ((found, event, fields),) = bench.telemetry.events
+    assert (found, event) == (level, "block_unusable")
+    assert (fields["key"], fields["part"]) == (BAD.header.key, "sliding")
 
 
-def test_a_block_on_its_way_to_disk_is_there_already(bench: Bench) -> None:
+def test_a_part_on_its_way_to_disk_is_there_already(bench: Bench) -> None:
     bench.blocks.writing.shut()
     bench.writes.submit(GOOD)
-    assert bench.read(GOOD.header.key) == {GOOD.header.key: GOOD}
+    assert bench.read(GOOD.header.id) == {GOOD.header.id: GOOD}
 
 
 def test_after_close_reads_under_way_end_and_no_more_begin(bench: Bench) -> None:
     bench.blocks.reading.shut()
-    arrived: list[BlockKey] = []
-    for block in (GOOD, BAD, FOREIGN):
-        bench.reader.read(NAMESPACE, [block.header.key], lambda key, _: arrived.append(key))
+    arrived: list[PartId] = []
+    for one in (GOOD, BAD, FOREIGN):
+        bench.reader.read(NAMESPACE, [one.header.id], lambda part, _: arrived.append(part))
     bench.blocks.reading.wait_reached()
     bench.blocks.reading.wait_reached()
     bench.reader.close()
     bench.blocks.reading.open()
     with pytest.raises(RuntimeError):
-        bench.reader.read(NAMESPACE, [GOOD.header.key], lambda key, _: arrived.append(key))
+        bench.reader.read(NAMESPACE, [GOOD.header.id], lambda part, _: arrived.append(part))
     bench.reader._pool.shutdown(wait=True)
-    assert sorted(arrived) == sorted((GOOD.header.key, BAD.header.key))
+    assert set(arrived) == {GOOD.header.id, BAD.header.id}
+    assert len(arrived) == 2

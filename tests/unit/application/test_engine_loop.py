@@ -8,14 +8,14 @@ from collections.abc import Callable
 import pytest
 from tests.fakes.faulty_executor import FaultyExecutor
 from tests.fakes.observed_stores import PATIENCE_S, Gate
-from tests.fakes.scripted_executor import NAMESPACE, ScriptedExecutor, hashed_choice
+from tests.fakes.scripted_executor import NAMESPACE, SPECS, ScriptedExecutor, hashed_choice
 from tests.fakes.small_engine import Listener, SmallEngine, make_job, right_answer
 
 from semantic.application.engine_job import Job, JobEnded, JobFailed, JobStarted, JobText
 from semantic.application.engine_loop import EngineLoop
 from semantic.application.engine_work import EngineParts
 from semantic.application.scheduler import SchedulerLimits
-from semantic.domain.block import BlockKind
+from semantic.domain.block import PartKind
 from semantic.domain.chat import FinishReason
 from semantic.domain.errors import EngineError, ModelLoadError, PoolExhaustedError
 from semantic.domain.ids import SequenceId, TokenId
@@ -270,7 +270,7 @@ class TestDeath:
         assert "engine_died" in engine.names("error")
         # What it holds then may be wrong: only what was sealed before is kept.
         kinds = [header.kind for header in engine.blocks.headers(NAMESPACE)]
-        assert kinds == [BlockKind.FULL] * 2
+        assert kinds == [PartKind.FULL] * 2
 
     def test_an_engine_that_cannot_be_reset_dies(self) -> None:
         engine = SmallEngine(FaultyExecutor(fail_on_run=2, failing={"reset": 1}))
@@ -288,16 +288,20 @@ class Traffic:
     THREADS = 6
     EACH = 12
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, model: str, seed: int) -> None:
         numbers = random.Random(seed)  # noqa: S311 - reproducible traffic, no secrets
         self.seed = seed
         self.engine = SmallEngine(
-            executor=ScriptedExecutor(fail_on_run=numbers.choice([None, 40])),
+            executor=ScriptedExecutor(
+                SPECS[model], fail_on_run=numbers.choice([None, 40]), trusting=True
+            ),
             hot_bytes=numbers.choice([0, 5000, 1 << 20]),
             queue_bytes=numbers.choice([0, 6000, 1 << 20]),
             limits=SchedulerLimits(
                 numbers.choice([1, 3]), numbers.choice([100, 512]), numbers.choice([50, 256])
             ),
+            state_interval=numbers.choice([100, 256]),
+            resume_points=numbers.choice([2, 8]),
             max_jobs=8,
         )
         self.stems = [tuple(numbers.choices(range(95), k=300)) for _ in range(3)]
@@ -319,7 +323,10 @@ class Traffic:
         for count in range(self.EACH):
             stem = numbers.choice(self.stems)[: numbers.choice([1, 255, 256, 300])]
             prompt = (*stem, *numbers.choices(range(95), k=numbers.choice([0, 1, 40])))
-            job, listener = make_job(number * 1000 + count, prompt, numbers.randint(1, 20))
+            system_end = numbers.choice([0, 200, 256])
+            job, listener = make_job(
+                number * 1000 + count, prompt, numbers.randint(1, 20), system_end=system_end
+            )
             try:
                 self.engine.loop.submit(job)
             except PoolExhaustedError:
@@ -333,7 +340,7 @@ class Traffic:
                     self.engine.loop.cancel(job.sequence.id)
                 case 2:
                     for header in list(self.engine.blocks.headers(NAMESPACE))[::3]:
-                        self.engine.blocks.damage(NAMESPACE, header.key)
+                        self.engine.blocks.damage(NAMESPACE, header.id)
                 case _:
                     listener.last()
 
@@ -354,9 +361,10 @@ class Traffic:
         assert self.engine.loop._unfinished == 0
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_whatever_happens_every_job_ends_once_and_no_answer_is_wrong(seed: int) -> None:
-    traffic = Traffic(seed)
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("model", SPECS)
+def test_whatever_happens_every_job_ends_once_and_no_answer_is_wrong(model: str, seed: int) -> None:
+    traffic = Traffic(model, seed)
     traffic.play()
     traffic.check()
     assert set(traffic.engine.names("error")) <= {"step_failed"}

@@ -56,9 +56,9 @@ def test_reading_and_writing_threads_name_the_request() -> None:
     )
     with two.running():
         for header in list(one.blocks.headers(one.executor.capabilities.namespace)):
-            one.blocks.damage(header.namespace, header.key)
+            one.blocks.damage(header.namespace, header.id)
         one.blocks.journal.refused.update(
-            header.key for header in one.blocks.headers(one.executor.capabilities.namespace)
+            header.id for header in one.blocks.headers(one.executor.capabilities.namespace)
         )
         submit(two, 2)
         assert two.writes.close(10)

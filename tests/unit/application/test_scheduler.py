@@ -80,7 +80,30 @@ def test_who_came_first_is_prefilled_first() -> None:
     first.prefilled(10)
     plan = scheduler.plan()
     assert plan.decode == (first.id,)
-    assert plan.prefill == PrefillChunk(second.id, second.prompt, last=True)
+    assert plan.prefill == PrefillChunk(second.id, second.prompt[:9], last=False)
+
+
+def test_the_last_prompt_token_is_a_chunk_of_its_own() -> None:
+    sequence = make_sequence(1, 600)
+    scheduler = scheduler_of(sequence)
+    ends = []
+    while sequence.state is SequenceState.PREFILL:
+        chunk = chunk_of(scheduler)
+        sequence.prefilled(len(chunk.tokens))
+        ends.append(sequence.num_computed)
+        assert chunk.last == (sequence.num_computed == 600)
+    assert ends == [512, 599, 600]
+
+
+def test_a_chunk_ends_at_a_mark() -> None:
+    sequence = make_sequence(1, 5000)
+    sequence.marks = (300, 1024, 4999)
+    scheduler = scheduler_of(sequence)
+    ends = []
+    while sequence.state is SequenceState.PREFILL:
+        sequence.prefilled(len(chunk_of(scheduler).tokens))
+        ends.append(sequence.num_computed)
+    assert ends == [256, 300, 1024, 2048, 3072, 4096, 4864, 4999, 5000]
 
 
 @dataclass(frozen=True)
@@ -89,6 +112,7 @@ class Arrival:
     num_prompt: int
     cached: int
     num_answer: int
+    marks: tuple[int, ...]
 
 
 ARRIVALS = st.builds(
@@ -97,6 +121,9 @@ ARRIVALS = st.builds(
     num_prompt=st.integers(1, 3 * BLOCK_SIZE + 5),
     cached=st.integers(0, 2 * BLOCK_SIZE),
     num_answer=st.integers(1, 6),
+    marks=st.sets(st.integers(1, 3 * BLOCK_SIZE), max_size=3).map(
+        lambda marks: tuple(sorted(marks))
+    ),
 )
 
 
@@ -119,6 +146,7 @@ def test_every_prompt_is_covered_once_and_nobody_who_decodes_waits(
             cached = min(arrival.cached, arrival.num_prompt - 1)
             sequence = make_sequence(number, arrival.num_prompt, cached)
             sequence.max_tokens = arrival.num_answer
+            sequence.marks = arrival.marks
             scheduler.add(sequence)
             running[sequence.id] = sequence
             computed[sequence.id] = list(sequence.prompt[:cached])
@@ -138,6 +166,8 @@ def test_every_prompt_is_covered_once_and_nobody_who_decodes_waits(
             end = start + length
             assert 1 <= length <= (limits.chunk_shared if decode else limits.chunk_alone)
             assert end % BLOCK_SIZE == 0 or start // BLOCK_SIZE == (end - 1) // BLOCK_SIZE
+            stops = {*sequence.marks, sequence.num_prompt - 1}
+            assert not stops & set(range(start + 1, end))
             computed[sequence.id] += plan.prefill.tokens
             sequence.prefilled(length)
             assert plan.prefill.last == (sequence.state is SequenceState.DECODE)

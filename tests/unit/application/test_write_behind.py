@@ -3,16 +3,20 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
-from tests.fakes.blocks import NAMESPACE, make_block
+from tests.fakes.blocks import NAMESPACE, make_part
 from tests.fakes.observed_stores import PATIENCE_S, Journal, ObservedAgents, ObservedBlocks
 from tests.fakes.recorded_telemetry import RecordedTelemetry
 
 from semantic.application.write_behind import WriteBehind
 from semantic.domain.agent import AgentId, AgentRecord
+from semantic.domain.block import PartId, PartKind, StoredPart
+from semantic.domain.ids import AgentKey
+
+Entry = tuple[str, PartId | AgentKey]
 
 AGENT = AgentId.parse("coder", field="agent")
 RECORD = AgentRecord("coder", NAMESPACE, branches=(), updated_at=1.0)
-FIRST, SECOND, THIRD = (make_block((number,), seed=number) for number in (1, 2, 3))
+FIRST, SECOND, THIRD = (make_part((number,), seed=number) for number in (1, 2, 3))
 SIZE = FIRST.nbytes
 
 
@@ -31,11 +35,11 @@ class Bench:
         assert self.writes.submit(THIRD)
         self.blocks.writing.wait_reached()
 
-    def finish(self) -> list[tuple[str, str]]:
+    def finish(self) -> list[Entry]:
         """Have everything written; what was done, but for the block that held up the writer."""
         self.blocks.writing.open()
         assert self.writes.close(PATIENCE_S)
-        return [entry for entry in self.journal.entries if entry != ("put", THIRD.header.key)]
+        return [entry for entry in self.journal.entries if entry != ("put", THIRD.header.id)]
 
     def save(self) -> "queue.SimpleQueue[bool]":
         outcome: queue.SimpleQueue[bool] = queue.SimpleQueue()
@@ -59,8 +63,8 @@ def bench() -> Iterator[Bench]:
     assert made.writes.close(PATIENCE_S)
 
 
-def put(*blocks: object) -> list[tuple[str, str]]:
-    return [("put", block.header.key) for block in blocks if hasattr(block, "header")]
+def put(*parts: StoredPart) -> list[Entry]:
+    return [("put", part.header.id) for part in parts]
 
 
 class TestOrder:
@@ -75,9 +79,9 @@ class TestOrder:
 
     def test_what_is_replaced_is_deleted_after_the_block_is_written(self, bench: Bench) -> None:
         bench.writes.submit(FIRST)
-        bench.writes.submit(SECOND, replaces=(FIRST.header.key,))
-        assert bench.finish() == [*put(FIRST, SECOND), ("delete", FIRST.header.key)]
-        assert not bench.blocks.exists(NAMESPACE, FIRST.header.key)
+        bench.writes.submit(SECOND, replaces=(FIRST.header.id,))
+        assert bench.finish() == [*put(FIRST, SECOND), ("delete", FIRST.header.id)]
+        assert not bench.blocks.exists(NAMESPACE, FIRST.header.id)
 
 
 class TestRoom:
@@ -86,7 +90,7 @@ class TestRoom:
         bench.hold_up()
         assert bench.writes.submit(FIRST)
         assert not bench.writes.submit(SECOND)
-        assert bench.writes.pending(SECOND.header.key) is None
+        assert bench.writes.pending(SECOND.header.id) is None
         assert bench.finish() == put(FIRST)
 
     def test_what_is_written_makes_room(self) -> None:
@@ -98,8 +102,8 @@ class TestRoom:
 
     def test_what_cannot_be_written_makes_room_too(self) -> None:
         bench = Bench(limit_bytes=SIZE)
-        bench.journal.refused = {FIRST.header.key}
-        bench.journal.exploding = {SECOND.header.key}
+        bench.journal.refused = {FIRST.header.id}
+        bench.journal.exploding = {SECOND.header.id}
         for block in (FIRST, SECOND, THIRD):
             assert bench.writes.submit(block)
             assert bench.save_and_wait()
@@ -109,7 +113,7 @@ class TestRoom:
         bench = Bench(limit_bytes=3 * SIZE)
         bench.hold_up()
         assert bench.writes.submit(FIRST)
-        assert bench.writes.submit(make_block((1,), seed=1))
+        assert bench.writes.submit(make_part((1,), seed=1))
         assert not bench.writes.submit(SECOND)
         bench.blocks.writing.open()
         assert bench.save_and_wait()
@@ -119,66 +123,122 @@ class TestRoom:
         bench.finish()
 
 
+class TestDeletion:
+    BLOCK = tuple(make_part((1,), kind=kind) for kind in (PartKind.FULL, PartKind.SLIDING))
+    CHILD = make_part((4,), parent=BLOCK[0].header, kind=PartKind.TAIL)
+    PARTS = tuple(part.header.id for part in (*BLOCK, CHILD))
+
+    def delete_and_wait(self, bench: Bench) -> bool:
+        outcome: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        bench.writes.delete(AGENT, NAMESPACE, self.PARTS, outcome.put)
+        return outcome.get(timeout=PATIENCE_S)
+
+    def test_what_was_handed_in_before_is_written_first(self, bench: Bench) -> None:
+        for part in (*self.BLOCK, self.CHILD):
+            bench.writes.submit(part)
+        assert self.delete_and_wait(bench)
+        assert list(bench.blocks.headers(NAMESPACE)) == []
+
+    @pytest.mark.parametrize("discard", [True, False])
+    def test_nothing_is_left_of_a_block_that_does_not_exist(
+        self, bench: Bench, *, discard: bool
+    ) -> None:
+        """What adds to a block goes first: a deletion that is cut short can be repeated."""
+        for part in (*self.BLOCK, self.CHILD):
+            bench.writes.submit(part)
+        if discard:
+            bench.writes.discard(NAMESPACE, self.PARTS)
+        else:
+            self.delete_and_wait(bench)
+        entries = bench.finish()
+        gone = [part for action, part in entries if action == "delete"]
+        assert gone[:3] == list(reversed(self.PARTS))
+
+    def test_a_block_stays_if_what_adds_to_it_does(self, bench: Bench) -> None:
+        for part in (*self.BLOCK, self.CHILD):
+            bench.writes.submit(part)
+        bench.journal.undeletable = {self.PARTS[1]}
+        assert not self.delete_and_wait(bench)
+        left = [header.id for header in bench.blocks.headers(NAMESPACE)]
+        assert left == list(self.PARTS[:2])
+        bench.journal.undeletable = set()
+        assert self.delete_and_wait(bench)
+
+    def test_the_record_stays_if_a_part_does(self, bench: Bench) -> None:
+        assert bench.save_and_wait()
+        bench.journal.undeletable = {self.PARTS[1]}
+        assert not self.delete_and_wait(bench)
+        assert bench.agents.load(AGENT) is not None
+        assert bench.reported() == [("warning", "block_not_deleted")]
+
+    def test_afterwards_nothing_is_discarded_any_more(self, bench: Bench) -> None:
+        bench.writes.submit(FIRST)
+        assert bench.finish() == put(FIRST)
+        bench.writes.discard(NAMESPACE, (FIRST.header.id,))
+        assert bench.blocks.exists(NAMESPACE, FIRST.header.id)
+        assert bench.reported() == []
+
+
 class TestPending:
     def test_a_block_is_served_until_it_is_written(self, bench: Bench) -> None:
         bench.hold_up()
         bench.writes.submit(FIRST)
-        assert bench.writes.pending(FIRST.header.key) is FIRST
-        assert bench.writes.pending(THIRD.header.key) is THIRD
+        assert bench.writes.pending(FIRST.header.id) is FIRST
+        assert bench.writes.pending(THIRD.header.id) is THIRD
         bench.finish()
-        assert bench.writes.pending(FIRST.header.key) is None
-        assert bench.blocks.exists(NAMESPACE, FIRST.header.key)
+        assert bench.writes.pending(FIRST.header.id) is None
+        assert bench.blocks.exists(NAMESPACE, FIRST.header.id)
 
     def test_a_block_submitted_twice_is_served_until_both_are_written(self, bench: Bench) -> None:
         bench.hold_up()
-        again = make_block((1,), seed=1)
+        again = make_part((1,), seed=1)
         bench.writes.submit(FIRST)
         bench.writes.submit(again)
         bench.blocks.writing.open()
         bench.blocks.writing.wait_reached()
         bench.blocks.writing.wait_reached()
         bench.finish()
-        assert bench.writes.pending(FIRST.header.key) is None
+        assert bench.writes.pending(FIRST.header.id) is None
 
     def test_a_block_written_while_its_like_waits_is_still_served(self, bench: Bench) -> None:
-        again = make_block((3,), seed=3)
+        again = make_part((3,), seed=3)
         bench.hold_up()
         bench.writes.submit(again)
-        assert bench.writes.pending(THIRD.header.key) is again
+        assert bench.writes.pending(THIRD.header.id) is again
 
 
 class TestFailure:
     @pytest.mark.parametrize(
         ("fail", "level"),
         [
-            (lambda journal, key: journal.refused.add(key), "warning"),
-            (lambda journal, key: journal.exploding.add(key), "error"),
+            (lambda journal, part: journal.refused.add(part), "warning"),
+            (lambda journal, part: journal.exploding.add(part), "error"),
         ],
     )
     def test_a_block_that_cannot_be_written_replaces_nothing(
-        self, bench: Bench, fail: Callable[[Journal, str], None], level: str
+        self, bench: Bench, fail: Callable[[Journal, PartId], None], level: str
     ) -> None:
-        fail(bench.journal, SECOND.header.key)
+        fail(bench.journal, SECOND.header.id)
         bench.writes.submit(FIRST)
-        bench.writes.submit(SECOND, replaces=(FIRST.header.key,))
+        bench.writes.submit(SECOND, replaces=(FIRST.header.id,))
         assert bench.save_and_wait()
         assert bench.finish() == [*put(FIRST), ("save", AGENT.key)]
         assert bench.reported() == [(level, "block_not_written")]
-        assert bench.writes.pending(SECOND.header.key) is None
+        assert bench.writes.pending(SECOND.header.id) is None
 
     def test_what_cannot_be_deleted_keeps_nothing_else_from_it(self, bench: Bench) -> None:
-        bench.journal.undeletable = {FIRST.header.key}
+        bench.journal.undeletable = {FIRST.header.id}
         for block in (FIRST, SECOND):
             bench.writes.submit(block)
-        bench.writes.submit(THIRD, replaces=(FIRST.header.key, SECOND.header.key))
+        bench.writes.submit(THIRD, replaces=(FIRST.header.id, SECOND.header.id))
         bench.finish()
-        assert not bench.blocks.exists(NAMESPACE, SECOND.header.key)
-        assert bench.blocks.exists(NAMESPACE, THIRD.header.key)
+        assert not bench.blocks.exists(NAMESPACE, SECOND.header.id)
+        assert bench.blocks.exists(NAMESPACE, THIRD.header.id)
         assert bench.reported() == [("warning", "block_not_deleted")]
 
     def test_no_block_is_written_after_one_that_could_not_be(self, bench: Bench) -> None:
-        child = make_block((4,), parent=FIRST.header)
-        grandchild = make_block((5,), parent=child.header)
+        child = make_part((4,), parent=FIRST.header)
+        grandchild = make_part((5,), parent=child.header)
         bench.blocks.failing = True
         bench.writes.submit(FIRST)
         assert bench.save_and_wait()
@@ -186,12 +246,12 @@ class TestFailure:
         for block in (child, grandchild, SECOND):
             bench.writes.submit(block)
         bench.finish()
-        assert not bench.blocks.exists(NAMESPACE, child.header.key)
-        assert not bench.blocks.exists(NAMESPACE, grandchild.header.key)
-        assert bench.blocks.exists(NAMESPACE, SECOND.header.key)
+        assert not bench.blocks.exists(NAMESPACE, child.header.id)
+        assert not bench.blocks.exists(NAMESPACE, grandchild.header.id)
+        assert bench.blocks.exists(NAMESPACE, SECOND.header.id)
 
     def test_after_a_later_success_its_children_are_written(self, bench: Bench) -> None:
-        child = make_block((4,), parent=FIRST.header)
+        child = make_part((4,), parent=FIRST.header)
         bench.blocks.failing = True
         bench.writes.submit(FIRST)
         assert bench.save_and_wait()
@@ -199,7 +259,36 @@ class TestFailure:
         bench.writes.submit(FIRST)
         bench.writes.submit(child)
         bench.finish()
-        assert bench.blocks.exists(NAMESPACE, child.header.key)
+        assert bench.blocks.exists(NAMESPACE, child.header.id)
+
+    @pytest.mark.parametrize("kind", [PartKind.SLIDING, PartKind.STATE])
+    def test_nothing_is_added_to_a_block_that_could_not_be_written(
+        self, bench: Bench, kind: PartKind
+    ) -> None:
+        added = make_part((1,), kind=kind)
+        bench.journal.refused = {FIRST.header.id}
+        bench.writes.submit(FIRST)
+        bench.writes.submit(added)
+        assert bench.save_and_wait()
+        assert not bench.blocks.exists(NAMESPACE, added.header.id)
+        bench.journal.refused = set()
+        bench.writes.submit(FIRST)
+        bench.writes.submit(added)
+        bench.finish()
+        assert bench.blocks.exists(NAMESPACE, added.header.id)
+        assert bench.reported() == [("warning", "block_not_written")] * 2
+
+    @pytest.mark.parametrize("kind", [PartKind.SLIDING, PartKind.STATE])
+    def test_a_block_that_lacks_what_adds_to_it_can_be_followed(
+        self, bench: Bench, kind: PartKind
+    ) -> None:
+        added, child = make_part((1,), kind=kind), make_part((4,), parent=FIRST.header)
+        bench.journal.exploding = {added.header.id}
+        for part in (FIRST, added, child):
+            bench.writes.submit(part)
+        assert bench.finish() == put(FIRST, child)
+        ((_, _, fields),) = bench.telemetry.events
+        assert (fields["key"], fields["part"]) == (FIRST.header.key, kind.value)
 
     def test_who_waits_for_a_record_hears_that_it_failed(self, bench: Bench) -> None:
         bench.agents.failing = True
@@ -234,7 +323,7 @@ class TestClose:
     def test_blocks_are_refused_afterwards(self, bench: Bench) -> None:
         assert bench.writes.close(PATIENCE_S)
         assert not bench.writes.submit(FIRST)
-        assert bench.writes.pending(FIRST.header.key) is None
+        assert bench.writes.pending(FIRST.header.id) is None
 
     def test_who_saves_a_record_afterwards_hears_that_it_failed(self, bench: Bench) -> None:
         assert bench.writes.close(PATIENCE_S)

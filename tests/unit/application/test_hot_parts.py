@@ -4,11 +4,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from semantic.application.hot_blocks import HotBlocks
+from semantic.application.hot_parts import HotParts
+from semantic.domain.block import PartId, PartKind
 from semantic.domain.ids import BlockKey
 
-KEYS = st.sampled_from([BlockKey(name) for name in "abcdef"])
-A, B, C = (BlockKey(name) for name in "abc")
+PARTS = [
+    PartId(BlockKey(name), kind) for name in "abc" for kind in (PartKind.FULL, PartKind.SLIDING)
+]
+KEYS = st.sampled_from(PARTS)
+A, B, C = PARTS[:3]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +21,8 @@ class Held:
     num_tokens: int = 1
 
 
-def test_the_least_recently_used_block_goes_first() -> None:
-    hot = HotBlocks(10)
+def test_the_least_recently_used_part_goes_first() -> None:
+    hot = HotParts(10)
     assert hot.put(A, Held(4)) == ()
     assert hot.put(B, Held(4)) == ()
     assert hot.get(A) == Held(4)
@@ -27,16 +31,16 @@ def test_the_least_recently_used_block_goes_first() -> None:
     assert hot.nbytes == 8
 
 
-def test_a_block_that_is_too_large_goes_alone() -> None:
-    hot = HotBlocks(10)
+def test_a_part_that_is_too_large_goes_alone() -> None:
+    hot = HotParts(10)
     hot.put(A, Held(4))
     assert hot.put(B, Held(11)) == (B,)
     assert A in hot
     assert B not in hot
 
 
-def test_a_block_put_again_takes_the_place_of_the_first() -> None:
-    hot = HotBlocks(10)
+def test_a_part_put_again_takes_the_place_of_the_first() -> None:
+    hot = HotParts(10)
     hot.put(A, Held(4))
     assert hot.put(A, Held(10)) == ()
     assert hot.nbytes == 10
@@ -44,9 +48,19 @@ def test_a_block_put_again_takes_the_place_of_the_first() -> None:
 
 
 def test_with_no_room_at_all_nothing_is_held() -> None:
-    hot = HotBlocks(0)
+    hot = HotParts(0)
     assert hot.put(A, Held(1)) == (A,)
     assert len(hot) == 0
+
+
+def test_what_is_first_to_go_goes_before_what_was_used_less_recently() -> None:
+    hot = HotParts(12)
+    for part in (A, B, C):
+        hot.put(part, Held(4))
+    hot.first_to_go(C)
+    hot.first_to_go(PARTS[4])
+    assert PARTS[4] not in hot
+    assert hot.put(PARTS[3], Held(8)) == (C, A)
 
 
 class AgainstAModel(RuleBasedStateMachine):
@@ -55,11 +69,11 @@ class AgainstAModel(RuleBasedStateMachine):
     @initialize(limit=st.integers(0, 20))
     def begin(self, limit: int) -> None:
         self.limit = limit
-        self.hot = HotBlocks(limit)
-        self.model: dict[BlockKey, Held] = {}
+        self.hot = HotParts(limit)
+        self.model: dict[PartId, Held] = {}
 
     @rule(key=KEYS, nbytes=st.integers(0, 12))
-    def put(self, key: BlockKey, nbytes: int) -> None:
+    def put(self, key: PartId, nbytes: int) -> None:
         self.model.pop(key, None)
         expected = []
         if nbytes > self.limit:
@@ -73,14 +87,20 @@ class AgainstAModel(RuleBasedStateMachine):
         assert self.hot.put(key, Held(nbytes)) == tuple(expected)
 
     @rule(key=KEYS)
-    def get(self, key: BlockKey) -> None:
+    def get(self, key: PartId) -> None:
         held = self.model.pop(key, None)
         if held is not None:
             self.model[key] = held
         assert self.hot.get(key) == held
 
     @rule(key=KEYS)
-    def discard(self, key: BlockKey) -> None:
+    def first_to_go(self, key: PartId) -> None:
+        if key in self.model:
+            self.model = {key: self.model[key], **self.model}
+        self.hot.first_to_go(key)
+
+    @rule(key=KEYS)
+    def discard(self, key: PartId) -> None:
         self.model.pop(key, None)
         self.hot.discard(key)
 
