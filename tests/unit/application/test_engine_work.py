@@ -12,8 +12,9 @@ from tests.fakes.small_engine import Listener, SmallEngine, make_job, right_answ
 from semantic.application.engine_job import Job, JobEnded, JobEvent, JobFailed, JobStarted, JobText
 from semantic.application.engine_work import EngineWork
 from semantic.application.scheduler import SchedulerLimits
-from semantic.domain.block import StoredBlock
-from semantic.domain.cache_spec import Granularity
+from semantic.domain.block import PartId, PartKind, StoredPart
+from semantic.domain.block_hash import block_key, root_key
+from semantic.domain.cache_spec import BLOCK_SIZE, ModelCacheSpec
 from semantic.domain.chat import FinishReason
 from semantic.domain.errors import EngineError
 from semantic.domain.ids import BlockKey, SequenceId, TokenId
@@ -28,7 +29,7 @@ class Bench:
 
     def __init__(self, engine: SmallEngine | None = None) -> None:
         self.engine = engine or SmallEngine()
-        self.arrivals: queue.SimpleQueue[tuple[SequenceId, BlockKey, StoredBlock | None]] = (
+        self.arrivals: queue.SimpleQueue[tuple[SequenceId, PartId, StoredPart | None]] = (
             queue.SimpleQueue()
         )
         self.num_closed = 0
@@ -204,7 +205,7 @@ class TestOneJob:
         bench.close()
 
     def test_a_model_whose_kv_cannot_be_cut_answers_without_memory(self) -> None:
-        bench = Bench(SmallEngine(executor=ScriptedExecutor(Granularity.NONE)))
+        bench = Bench(SmallEngine(executor=ScriptedExecutor(None)))
         for _ in range(2):
             assert bench.answer(LONG).cached == 0
         assert bench.names() == []
@@ -307,7 +308,7 @@ class TestCancel:
     def test_unknown_jobs_and_blocks_for_them_are_ignored(self) -> None:
         bench = Bench()
         bench.work.cancel(SequenceId(77))
-        bench.work.arrived(SequenceId(77), BlockKey("0" * 64), None)
+        bench.work.arrived(SequenceId(77), PartId(BlockKey("0" * 64), PartKind.FULL), None)
         bench.close()
 
     def test_all_at_once(self) -> None:
@@ -352,7 +353,7 @@ class TestReading:
         job, listener = bench.accept(LONG)
         bench.work.turn()
         arrived = [bench.arrivals.get(timeout=PATIENCE_S) for _ in range(3)]
-        first = bench.engine.cache.match(LONG)[0].key
+        (first,) = bench.engine.cache.match(LONG)[0].ids
         bench.work.arrived(*next(message for message in arrived if message[1] == first))
         bench.engine.clock.now += bench.engine.read_timeout_s
         bench.settle()
@@ -365,8 +366,8 @@ class TestReading:
         self, number: int, cached: int
     ) -> None:
         bench = self.stored()
-        key = bench.engine.cache.match(LONG)[number].key
-        bench.engine.blocks.damage(NAMESPACE, key)
+        (part,) = bench.engine.cache.match(LONG)[number].ids
+        bench.engine.blocks.damage(NAMESPACE, part)
         assert bench.answer(LONG).cached == cached
         assert bench.names() == ["block_unusable"]
         bench = bench.restart()
@@ -383,7 +384,7 @@ class TestReading:
     def test_a_hole_in_the_chain_is_read_and_the_rest_taken_from_memory(self) -> None:
         bench = self.stored()
         bench.answer(LONG)
-        bench.engine.cache._hot.discard(bench.engine.cache.match(LONG)[1].key)
+        bench.engine.cache._hot.discard(*bench.engine.cache.match(LONG)[1].ids)
         before = len(bench.engine.blocks.journal.entries)
         assert bench.answer(LONG).cached == 699
         reads = [e for e in bench.engine.blocks.journal.entries[before:] if e[0] == "get"]

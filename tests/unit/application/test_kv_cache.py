@@ -1,120 +1,14 @@
-"""`Running` stands for a sequence in the engine; `Bench` for all that a cache works with."""
-
-import queue
 from collections.abc import Iterator
 
 import pytest
-from tests.fakes.observed_stores import PATIENCE_S, ObservedAgents, ObservedBlocks
-from tests.fakes.recorded_telemetry import RecordedTelemetry
-from tests.fakes.scripted_executor import NAMESPACE, SPEC, ScriptedExecutor
-from tests.fakes.small_engine import GREEDY
+from tests.fakes.cache_bench import Bench, ids_of, keys_of, tokens_of
+from tests.fakes.scripted_executor import NAMESPACE, UNIFORM
 
-from semantic.application.kv_cache import Chain, KvCache
-from semantic.application.write_behind import WriteBehind
-from semantic.domain.agent import AgentId, AgentRecord
-from semantic.domain.block import BlockHeader, BlockKind, Part, StoredBlock
-from semantic.domain.block_hash import block_key, root_key
-from semantic.domain.cache_spec import BLOCK_SIZE, Granularity
-from semantic.domain.ids import BlockKey, SequenceId, TokenId
-from semantic.domain.prefix_index import BlockUse
-from semantic.domain.sequence import Sequence
-from semantic.domain.step_plan import PrefillChunk, StepPlan
+from semantic.application.kv_cache import KvCache
+from semantic.domain.block import PartId, PartKind, StoredPart, Tensor
+from semantic.domain.block_hash import root_key
 
-Tokens = tuple[TokenId, ...]
-BLOCK_BYTES = SPEC.bytes_for(BLOCK_SIZE)
-
-
-def tokens_of(length: int, seed: int = 0) -> Tokens:
-    return tuple((seed * 37 + position * 7) % 95 for position in range(length))
-
-
-def keys_of(tokens: Tokens) -> list[BlockKey]:
-    """Keys of all blocks of `tokens`, the tail's last."""
-    keys: list[BlockKey] = []
-    parent = root_key(NAMESPACE)
-    for start in range(0, len(tokens), BLOCK_SIZE):
-        parent = block_key(parent, tokens[start : start + BLOCK_SIZE])
-        keys.append(parent)
-    return keys
-
-
-class Running:
-    """A prompt in the engine."""
-
-    def __init__(self, bench: "Bench", number: int, prompt: Tokens) -> None:
-        self.chain = Chain()
-        self.bench = bench
-        # The last token waits, so that everything else can be prefilled in pieces.
-        self.sequence = Sequence(SequenceId(number), (*prompt, 94), GREEDY, 4)
-        bench.executor.attach(self.sequence.id, (), (), GREEDY)
-        self.sequence.restored(0)
-
-    def prefill(self, length: int) -> None:
-        start = self.sequence.num_computed
-        chunk = self.sequence.prompt[start : start + length]
-        self.bench.executor.run(StepPlan((), PrefillChunk(self.sequence.id, chunk, last=False)))
-        self.sequence.prefilled(length)
-
-    def capture(self, *, tail: bool = False) -> None:
-        cache = self.bench.cache
-        (cache.capture_tail if tail else cache.capture)(self.sequence, self.chain)
-
-    def leave(self) -> None:
-        self.bench.executor.release(self.sequence.id)
-
-
-class Bench:
-    def __init__(
-        self,
-        hot_bytes: int = 1 << 20,
-        queue_bytes: int = 1 << 20,
-        granularity: Granularity = Granularity.BLOCK,
-        blocks: ObservedBlocks | None = None,
-    ) -> None:
-        self.executor = ScriptedExecutor(granularity)
-        self.blocks = blocks or ObservedBlocks()
-        self.telemetry = RecordedTelemetry()
-        self.writes = WriteBehind(self.blocks, ObservedAgents(), queue_bytes, self.telemetry)
-        self.cache = KvCache(self.executor, self.writes, hot_bytes, self.telemetry)
-        self._count = 0
-
-    def run(self, prompt: Tokens) -> Running:
-        """A sequence that has computed all of `prompt`."""
-        self._count += 1
-        running = Running(self, self._count, prompt)
-        if prompt:
-            running.prefill(len(prompt))
-        return running
-
-    def keep(self, prompt: Tokens) -> Running:
-        """A sequence that has come and gone, everything captured."""
-        running = self.run(prompt)
-        running.capture(tail=True)
-        running.leave()
-        return running
-
-    def catch_up(self) -> None:
-        """Have what is queued written."""
-        self.blocks.writing.open()
-        written: queue.SimpleQueue[bool] = queue.SimpleQueue()
-        record = AgentRecord("a", NAMESPACE, branches=(), updated_at=0.0)
-        self.writes.save(AgentId.parse("a", field="agent"), record, written.put)
-        assert written.get(timeout=PATIENCE_S)
-
-    def flush(self) -> None:
-        self.blocks.writing.open()
-        assert self.writes.close(PATIENCE_S)
-
-    def stored(self) -> list[BlockHeader]:
-        self.flush()
-        return list(self.blocks.headers(NAMESPACE))
-
-    def matched(self, prompt: Tokens) -> int:
-        """How many tokens of a prompt are known."""
-        return sum(use.length for use in self.cache.match(prompt))
-
-    def warnings(self) -> list[str]:
-        return [event for level, event, _ in self.telemetry.events if level == "warning"]
+BLOCK_BYTES = UNIFORM.nbytes(PartKind.FULL)
 
 
 @pytest.fixture
@@ -146,7 +40,7 @@ class TestMatch:
         uses = bench.cache.match(tokens_of(513))
         bench.cache.used(uses)
         bench.keep(tokens_of(512, seed=1))
-        root, leaf = keys_of(tokens_of(512))
+        root, leaf = ids_of(tokens_of(512))
         assert bench.cache.hot(root) is not None
         assert bench.cache.hot(leaf) is None
         bench.flush()
@@ -167,41 +61,41 @@ class TestCapture:
         assert [header.parent for header in headers] == [root_key(NAMESPACE), headers[0].key]
         assert [header.start for header in headers] == [0, 256]
         assert headers[0].tokens + headers[1].tokens == tokens[:512]
-        assert {header.kind for header in headers} == {BlockKind.FULL}
-        assert len([entry for entry in bench.blocks.journal.entries if entry[0] == "put"]) == 2
+        assert {header.kind for header in headers} == {PartKind.FULL}
+        assert len(bench.puts()) == 2
 
     def test_a_tail_holds_what_no_full_block_does(self, bench: Bench) -> None:
         tokens = tokens_of(300)
         bench.keep(tokens)
         full, tail = bench.stored()
-        assert (full.kind, tail.kind) == (BlockKind.FULL, BlockKind.TAIL)
+        assert (full.kind, tail.kind) == (PartKind.FULL, PartKind.TAIL)
         assert (tail.start, tail.tokens, tail.parent) == (256, tokens[256:], full.key)
 
     def test_whole_blocks_leave_no_tail(self, bench: Bench) -> None:
         bench.keep(tokens_of(512))
-        assert [header.kind for header in bench.stored()] == [BlockKind.FULL] * 2
+        assert [header.kind for header in bench.stored()] == [PartKind.FULL] * 2
 
     def test_a_sequence_without_kv_leaves_nothing(self, bench: Bench) -> None:
-        bench.run(()).capture(tail=True)
+        bench.run(()).end()
         assert bench.stored() == []
 
     def test_a_shared_beginning_is_kept_once(self, bench: Bench) -> None:
         shared = tokens_of(512)
         first, second = bench.run((*shared, 1, 2)), bench.run((*shared, 3))
         for running in (first, second):
-            running.capture(tail=True)
+            running.end()
         assert first.chain.keys == second.chain.keys
         assert len(bench.stored()) == 4
-        assert len([entry for entry in bench.blocks.journal.entries if entry[0] == "put"]) == 4
+        assert len(bench.puts()) == 4
         assert bench.matched((*shared, 3, 3)) == 513
 
     def test_a_longer_tail_takes_the_place_of_a_shorter_one(self, bench: Bench) -> None:
         for length in (260, 270):
             bench.keep(tokens_of(length))
-        short, long = keys_of(tokens_of(260))[1], keys_of(tokens_of(270))[1]
+        short, long = ids_of(tokens_of(260))[1], ids_of(tokens_of(270))[1]
         assert bench.cache.hot(short) is None
         assert bench.cache.hot(long) is not None
-        assert [header.key for header in bench.stored()] == [keys_of(tokens_of(256))[0], long]
+        assert [header.key for header in bench.stored()] == [keys_of(tokens_of(256))[0], long.key]
 
     def test_a_full_block_takes_the_place_of_its_tails(self, bench: Bench) -> None:
         other = (*tokens_of(20), 94)
@@ -214,13 +108,13 @@ class TestCapture:
 
     def test_a_tail_stays_until_its_replacement_is_written(self, bench: Bench) -> None:
         bench.keep(tokens_of(20))
-        bench.blocks.journal.refused = set(keys_of(tokens_of(40)))
+        bench.blocks.journal.refused = set(ids_of(tokens_of(40)))
         bench.keep(tokens_of(40))
         assert [header.key for header in bench.stored()] == keys_of(tokens_of(20))
         assert bench.matched(tokens_of(41)) == 40
 
     def test_nothing_is_kept_of_a_model_whose_kv_cannot_be_cut(self) -> None:
-        bench = Bench(granularity=Granularity.NONE)
+        bench = Bench(None)
         bench.keep(tokens_of(600))
         assert bench.matched(tokens_of(600)) == 0
         assert bench.stored() == []
@@ -248,7 +142,7 @@ class TestMemoryOnly:
         running = bench.run(tokens_of(600))
         running.capture()
         bench.catch_up()  # there is room again
-        running.capture(tail=True)
+        running.end()
         assert [header.key for header in bench.stored()] == keys_of(tokens_of(256, seed=1))
         assert bench.matched(tokens_of(601)) == 600
 
@@ -268,7 +162,7 @@ class TestMemoryOnly:
         running = bench.run(tokens_of(700))
         running.capture()  # the second block drives the first, known in memory only, out
         bench.catch_up()
-        running.capture(tail=True)
+        running.end()
         assert running.chain.keys == keys_of(tokens_of(700))[:2]
         assert [header.key for header in bench.stored()] == keys_of(tokens_of(256, seed=1))
         assert bench.matched(tokens_of(701)) == 0
@@ -294,7 +188,7 @@ class TestMemoryOnly:
         bench = self.full(hot_blocks=4)
         for length in (20, 40):
             bench.keep(tokens_of(length))
-        assert bench.cache.hot(keys_of(tokens_of(20))[0]) is None
+        assert bench.cache.hot(ids_of(tokens_of(20))[0]) is None
         assert bench.matched(tokens_of(41)) == 40
         bench.flush()
 
@@ -303,34 +197,34 @@ class TestAdopt:
     TOKENS = tokens_of(300)
 
     def restarted(self) -> Bench:
-        before = Bench()
-        before.keep(self.TOKENS)
-        before.flush()
-        bench = Bench(blocks=before.blocks)
+        bench = Bench()
+        bench.keep(self.TOKENS)
+        bench = bench.restarted()
         assert bench.cache.discover(bench.blocks) == 2
         return bench
 
-    def read(self, bench: Bench, use: BlockUse) -> StoredBlock:
-        block = bench.blocks.get(NAMESPACE, use.key)
-        assert block is not None
-        return block
+    def read(self, bench: Bench, part: PartId) -> StoredPart:
+        found = bench.blocks.get(NAMESPACE, part)
+        assert found is not None
+        return found
 
     def test_after_a_restart_everything_is_found_and_can_be_taken_in(self) -> None:
         bench = self.restarted()
         uses = bench.cache.match((*self.TOKENS, 1))
         assert [use.length for use in uses] == [256, 44]
-        assert bench.cache.hot(uses[0].key) is None
         for use, start in zip(uses, (0, 256), strict=True):
+            (part,) = use.ids
+            assert bench.cache.hot(part) is None
             expected = self.TOKENS[start : start + use.length]
-            handle = bench.cache.adopt(use, expected, self.read(bench, use))
+            handle = bench.cache.adopt(part, expected, self.read(bench, part))
             assert handle is not None
-            assert bench.cache.hot(use.key) is handle
+            assert bench.cache.hot(part) is handle
         assert bench.warnings() == []
 
     def test_nothing_of_another_model_is_found(self) -> None:
         bench = self.restarted()
         bench.executor.namespace = type(NAMESPACE)("0" * 64)
-        other = KvCache(bench.executor, bench.writes, 1 << 20, bench.telemetry)
+        other = KvCache(bench.executor, bench.writes, bench.limits, bench.telemetry)
         assert other.discover(bench.blocks) == 0
 
     @pytest.mark.parametrize("spoiled", ["absent", "tokens", "shape"])
@@ -338,17 +232,17 @@ class TestAdopt:
         self, spoiled: str
     ) -> None:
         bench = self.restarted()
-        use = bench.cache.match((*self.TOKENS, 1))[0]
-        block: StoredBlock | None = self.read(bench, use)
-        expected = self.TOKENS[: use.length]
+        (part,) = bench.cache.match((*self.TOKENS, 1))[0].ids
+        found: StoredPart | None = self.read(bench, part)
+        expected = self.TOKENS[:256]
         if spoiled == "absent":
-            block = None
+            found = None
         elif spoiled == "tokens":
             expected = (*expected[:-1], 94)
-        elif block:
-            parts = tuple(Part(p.name, "F16", p.shape, p.data) for p in block.parts)
-            block = StoredBlock(block.header, parts)
-        assert bench.cache.adopt(use, expected, block) is None
+        elif found:
+            tensors = tuple(Tensor(t.name, "F16", t.shape, t.data) for t in found.tensors)
+            found = StoredPart(found.header, tensors)
+        assert bench.cache.adopt(part, expected, found) is None
         assert bench.matched((*self.TOKENS, 1)) == 0
         # Of an absent one the reader has told already.
         assert bench.warnings() == ([] if spoiled == "absent" else ["block_unusable"])
@@ -356,8 +250,8 @@ class TestAdopt:
     def test_a_forgotten_chain_is_kept_anew(self) -> None:
         bench = self.restarted()
         for use in bench.cache.match(self.TOKENS):
-            bench.cache.forget(use.key)
-            bench.cache.forget(use.key)
+            for part in (*use.ids, *use.ids):
+                bench.cache.forget(part)
         bench.keep(self.TOKENS)
         assert bench.matched((*self.TOKENS, 1)) == 300
 
@@ -365,6 +259,7 @@ class TestAdopt:
         bench = self.restarted()
         (use,) = bench.cache.match((*self.TOKENS[:100], 94, 94))
         assert use.length == 100
-        handle = bench.cache.adopt(use, self.TOKENS[:100], self.read(bench, use))
+        (part,) = use.ids
+        handle = bench.cache.adopt(part, self.TOKENS[:100], self.read(bench, part))
         assert handle is not None
         assert handle.num_tokens == 256
