@@ -68,6 +68,10 @@ run: $(SERVER) ## Serve the default model
 demo: $(READY) ## Three agents, SIGKILL, and they go on: measured and checked (DEMO=options)
 	$(BIN)/python -m bench.demo $(DEMO)
 
+.PHONY: families
+families: $(READY) ## Every model family restored and uninterrupted, into docs/model-families.md
+	$(BIN)/python -m bench.families --write
+
 .PHONY: bench
 bench: $(READY) ## Ratios of cold, warm and hot in one run, judged (BENCH='--history-tokens 500': quicker)
 	$(BIN)/python -m bench.demo $(BENCH)
