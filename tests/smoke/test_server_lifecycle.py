@@ -62,6 +62,15 @@ def test_an_unknown_model_is_one_clear_line(tmp_path: Path, settings: dict[str, 
     assert "Traceback" not in failed.stderr
 
 
+def test_a_host_that_no_name_server_can_be_asked_for_is_one_clear_line(
+    tmp_path: Path, settings: dict[str, str]
+) -> None:
+    failed = serve(settings, "--store", str(tmp_path), "--host", "x" * 300)
+    assert failed.returncode == 2
+    assert failed.stderr.startswith("error: cannot listen on xxx")
+    assert failed.stderr.count("\n") == 1
+
+
 def test_a_taken_port_is_one_clear_line(tmp_path: Path, settings: dict[str, str]) -> None:
     with ServerProcess(tmp_path / "store", log=tmp_path / "log", settings=settings) as server:
         port = server.url.rsplit(":", 1)[1].removesuffix("/v1")
