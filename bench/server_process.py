@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,14 +19,23 @@ STOP_TIMEOUT_S = 30.0
 
 
 class ServerProcess:
-    """`semantic serve` on a free port of 127.0.0.1. Use as a context manager."""
+    """`semantic serve` on a free port of 127.0.0.1. Use as a context manager.
+
+    `program` starts what is measured; as default, the package of this interpreter.
+    """
 
     def __init__(
-        self, store: Path, *, log: Path, settings: Mapping[str, str] | None = None
+        self,
+        store: Path,
+        *,
+        log: Path,
+        settings: Mapping[str, str] | None = None,
+        program: Sequence[str | Path] = (sys.executable, "-m", "semantic"),
     ) -> None:
         self._store = store
         self._log = log
         self._settings = dict(settings or {})
+        self._program = program
         self._port = _free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -53,7 +62,7 @@ class ServerProcess:
         Raises:
             RuntimeError: with the end of its log, if it does not become ready.
         """
-        command = [sys.executable, "-m", "semantic", "serve"]
+        command = [*self._program, "serve"]
         command += ["--port", str(self._port), "--store", str(self._store)]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own command

@@ -4,6 +4,7 @@ Needs semgrep, which is not among the tests' packages: `make security` installs 
 """
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -152,3 +153,29 @@ def test_a_planted_violation_is_found(rule: str, plant: Plant, findings: set[Fin
 @pytest.mark.parametrize("plant", ALLOWED)
 def test_what_looks_alike_passes(plant: Plant, findings: set[Finding]) -> None:
     assert [rule for rule, where in findings if where == plant] == []
+
+
+def test_a_violation_fails_the_check_that_the_makefile_runs(tmp_path: Path) -> None:
+    for name in ("Makefile", ".semgrepignore"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / ".semgrep", tmp_path / ".semgrep")
+    environments = (".venv", ".venv-quality")
+    for name in environments:
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "planted.py").write_text("exec(given)\n")
+    # The environments are taken as they are, never set up anew.
+    as_they_are = [f"--old-file={name}/.ready" for name in environments]
+    outer = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "GPU"}
+    done = subprocess.run(  # noqa: S603 - our own Makefile
+        ["make", *as_they_are, "security"],  # noqa: S607 - the user's make
+        cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if name not in outer},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "no-code-from-data" in done.stdout
+    # What make would have run next.
+    assert "pytest" not in done.stdout

@@ -11,44 +11,23 @@ from pathlib import Path
 import httpx
 import pytest
 from bench.server_process import ServerProcess
+from tests.smoke.conftest import Finished, finish, reused
 
 AGENT = "zoë/1 🦜"
 SECRET = "My cat is called Ptolemy."  # noqa: S105 - a text to look for in the log
-Command = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-@pytest.fixture
-def settings(default_model_dir: Path, model_cache_dir: Path) -> dict[str, str]:
-    assert default_model_dir.is_dir()
-    return {
-        "SEMANTIC_MODEL__CACHE_DIR": str(model_cache_dir),
-        "SEMANTIC_ENGINE__BLAS_THREADS": "1",
-        "SEMANTIC_LOGGING__FORMAT": "json",
-    }
+Command = Callable[..., Finished]
 
 
 @pytest.fixture
 def semantic(tmp_path: Path, settings: dict[str, str]) -> Command:
     """Run `semantic` on the store of the test's server, with `stdin`."""
 
-    def run(*arguments: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(  # noqa: S603 - our own command
-            [sys.executable, "-m", "semantic", *arguments, "--store", str(tmp_path / "store")],
-            env={**os.environ, **settings},
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+    def run(*arguments: str, stdin: str = "") -> Finished:
+        store = ["--store", str(tmp_path / "store")]
+        command = [sys.executable, "-m", "semantic", *arguments, *store]
+        return finish(command, settings, stdin=stdin)
 
     return run
-
-
-def reused(chat: "subprocess.CompletedProcess[str]") -> list[int]:
-    """What each answer reused."""
-    assert chat.returncode == 0, chat.stderr
-    return [int(line.split()[1]) for line in chat.stderr.splitlines() if "[reused" in line]
 
 
 def test_an_agent_is_talked_to_looked_at_and_forgotten(
@@ -91,33 +70,6 @@ def check_log(log: str) -> None:
     assert SECRET not in log
     assert "Ptolemy" not in log
     assert AGENT not in log
-
-
-def test_who_asks_twice_to_stop_is_not_kept_waiting(
-    tmp_path: Path, settings: dict[str, str]
-) -> None:
-    patient = {**settings, "SEMANTIC_SERVER__SHUTDOWN_TIMEOUT_S": "100"}
-    with ServerProcess(tmp_path / "store", log=tmp_path / "log", settings=patient) as server:
-        body = {
-            "model": "smollm2-135m-instruct",
-            "messages": [{"role": "user", "content": "Count to one thousand."}],
-            "max_tokens": 4000,
-            "stream": True,
-        }
-        with httpx.stream(
-            "POST", f"{server.url}/chat/completions", json=body, timeout=60
-        ) as answer:
-            lines = answer.iter_lines()
-            while '"content":""' in next(line for line in lines if line.startswith("data")):
-                pass
-            server.process.send_signal(signal.SIGTERM)
-            with pytest.raises(subprocess.TimeoutExpired):
-                server.process.wait(0.5)
-            server.process.send_signal(signal.SIGTERM)
-            assert server.process.wait(30) == 0
-    # What the answer had computed is on disk all the same.
-    assert list((tmp_path / "store" / "blk").rglob("*.tail.st"))
-    assert "Traceback" not in (tmp_path / "log").read_text()
 
 
 def test_a_start_can_be_interrupted(tmp_path: Path, settings: dict[str, str]) -> None:

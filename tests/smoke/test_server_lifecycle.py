@@ -1,6 +1,5 @@
 """Starting, refusing to start, and leaving in good order."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -9,26 +8,11 @@ from pathlib import Path
 import httpx
 import pytest
 from bench.server_process import ServerProcess
+from tests.smoke.conftest import Finished, finish, long_answer
 
 
-@pytest.fixture
-def settings(default_model_dir: Path, model_cache_dir: Path) -> dict[str, str]:
-    assert default_model_dir.is_dir()
-    return {
-        "SEMANTIC_MODEL__CACHE_DIR": str(model_cache_dir),
-        "SEMANTIC_ENGINE__BLAS_THREADS": "1",
-    }
-
-
-def serve(settings: dict[str, str], *options: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(  # noqa: S603 - our own command
-        [sys.executable, "-m", "semantic", "serve", "--port", "0", *options],
-        env={**os.environ, **settings},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+def serve(settings: dict[str, str], *options: str) -> Finished:
+    return finish([sys.executable, "-m", "semantic", "serve", "--port", "0", *options], settings)
 
 
 def test_a_second_server_on_the_same_store_is_refused(
@@ -46,23 +30,29 @@ def test_sigterm_ends_a_running_answer_and_the_server(
     tmp_path: Path, settings: dict[str, str]
 ) -> None:
     quick = {**settings, "SEMANTIC_SERVER__SHUTDOWN_TIMEOUT_S": "2"}
-    with ServerProcess(tmp_path / "store", log=tmp_path / "log", settings=quick) as server:
-        body = {
-            "model": "smollm2-135m-instruct",
-            "messages": [{"role": "user", "content": "Count to one thousand."}],
-            "max_tokens": 4000,
-            "stream": True,
-        }
-        with httpx.stream(
-            "POST", f"{server.url}/chat/completions", json=body, timeout=60
-        ) as answer:
-            lines = answer.iter_lines()
-            while '"content":""' in next(line for line in lines if line.startswith("data")):
-                pass
-            server.process.send_signal(signal.SIGTERM)
-            assert server.process.wait(20) == 0
+    server = ServerProcess(tmp_path / "store", log=tmp_path / "log", settings=quick)
+    with server, long_answer(server.url):
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(20) == 0
     # The tail of the answer that was cut short is on disk.
     assert list((tmp_path / "store" / "blk").rglob("*.tail.st"))
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def test_who_asks_twice_to_stop_is_not_kept_waiting(
+    tmp_path: Path, settings: dict[str, str]
+) -> None:
+    patient = {**settings, "SEMANTIC_SERVER__SHUTDOWN_TIMEOUT_S": "100"}
+    server = ServerProcess(tmp_path / "store", log=tmp_path / "log", settings=patient)
+    with server, long_answer(server.url):
+        server.process.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            server.process.wait(0.5)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(30) == 0
+    # What the answer had computed is on disk all the same.
+    assert list((tmp_path / "store" / "blk").rglob("*.tail.st"))
+    assert "Traceback" not in (tmp_path / "log").read_text()
 
 
 def test_an_unknown_model_is_one_clear_line(tmp_path: Path, settings: dict[str, str]) -> None:
@@ -70,6 +60,15 @@ def test_an_unknown_model_is_one_clear_line(tmp_path: Path, settings: dict[str, 
     assert failed.returncode == 1
     assert "/no/such/folder" in failed.stderr
     assert "Traceback" not in failed.stderr
+
+
+def test_a_host_that_no_name_server_can_be_asked_for_is_one_clear_line(
+    tmp_path: Path, settings: dict[str, str]
+) -> None:
+    failed = serve(settings, "--store", str(tmp_path), "--host", "x" * 300)
+    assert failed.returncode == 2
+    assert failed.stderr.startswith("error: cannot listen on xxx")
+    assert failed.stderr.count("\n") == 1
 
 
 def test_a_taken_port_is_one_clear_line(tmp_path: Path, settings: dict[str, str]) -> None:

@@ -117,7 +117,7 @@ def build(settings: Settings, admin_token: str) -> Application:
         telemetry,
     )
     http = settings.server
-    limits = Limits(http.max_body_bytes, http.ping_interval_s, http.shutdown_timeout_s)
+    limits = Limits(http.max_body_bytes, http.ping_interval_s, http.cut_off_s)
     served = ServedMemory(capabilities.namespace, agents, engine, writes)
     administration = LiveAdministration(records, blocks, served, settings.store.commit_timeout_s)
     app = create_app(

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 
+from semantic.domain.errors import InvalidRequestError
 from semantic.entrypoints.running_server import ServerError, content_of, unreachable
 
 _DATA = "data: "
@@ -36,6 +37,9 @@ class ChatClient:
 
     `http` leads to the server's root and is not closed here. `options` stand in every request:
     the model, and whatever else the API knows (temperature, max_tokens).
+
+    Raises:
+        InvalidRequestError: if a name or message is no text.
     """
 
     def __init__(
@@ -49,8 +53,11 @@ class ChatClient:
         self._http = http
         self._options = options
         # As bytes: HTTP's own text is latin-1, names are any.
-        self._headers = {b"X-Agent-ID": agent.encode()} if agent else {}
-        self._history = [{"role": "system", "content": system}] if system else []
+        self._headers = {} if agent is None else {b"X-Agent-ID": _utf8("agent", agent)}
+        self._history: list[dict[str, str]] = []
+        if system:
+            _utf8("system", system)
+            self._history.append({"role": "system", "content": system})
 
     def ask(self, text: str, show: Callable[[str], None]) -> Answer:
         """Ask, and `show` the answer piece by piece. Ctrl-C stops the answer, and no more.
@@ -58,6 +65,7 @@ class ChatClient:
         Raises:
             SemanticError: if the server refused or failed; the question is not remembered.
         """
+        _utf8("question", text)
         question = {"role": "user", "content": text}
         body: dict[str, object] = {
             **self._options,
@@ -103,6 +111,19 @@ class ChatClient:
         except httpx.TransportError as error:
             raise ServerError(f"the connection broke: {error or type(error).__name__}") from error
         raise ServerError("the answer has no end: the server has stopped")
+
+
+def _utf8(field: str, text: str) -> bytes:
+    """Text as it is sent. What came from outside as other bytes cannot be.
+
+    Raises:
+        InvalidRequestError: if `text` holds such bytes.
+    """
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        where = f"from its character {error.start + 1} on"
+        raise InvalidRequestError(f"the {field} is not UTF-8 {where}", field=field) from error
 
 
 def _take(chunk: dict[str, Any], answer: Answer) -> str:

@@ -22,6 +22,7 @@ app = typer.Typer(
     help="An inference server in which each agent's memory is a durable, named object.",
     epilog=exit_codes.HELP,
     no_args_is_help=True,
+    rich_markup_mode="markdown",
     # Its tracebacks show local variables, which may hold prompts.
     pretty_exceptions_enable=False,
 )
@@ -41,12 +42,18 @@ def main() -> NoReturn:
 
 
 def run() -> int:
-    """Run the command line; a mistake of the user's is told in a line, not as a traceback."""
+    """Run the command line; a mistake of the user's is told in a line, not as a traceback.
+
+    So is what the operating system refuses: a full disk, a folder that may not be looked into.
+    """
     try:
         app()
     except SemanticError as error:
         output.complain(error)
         return _exit_code(error)
+    except OSError as error:
+        output.complain(error)
+        return exit_codes.FAILED
     except SystemExit as left:
         return left.code if isinstance(left.code, int) else exit_codes.OK
     return exit_codes.OK
@@ -76,6 +83,7 @@ def serve(
     """Serve a model over HTTP until interrupted.
 
     Options win over SEMANTIC_* variables, those over a .env file, that over the TOML file.
+
     The first Ctrl-C or SIGTERM lets running answers end, the second does not, the third waits
     for nothing.
     """

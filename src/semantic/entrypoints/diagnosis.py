@@ -135,7 +135,12 @@ def _folder(name: str, path: Path, *, private: bool) -> Finding:
 
 
 def _disk(store: Path) -> Finding:
-    speed = disk_speed.measure(_existing(store))
+    folder = _existing(store)
+    try:
+        speed = disk_speed.measure(folder)
+    except OSError as error:
+        detail = f"{folder} cannot be written: {error.strerror}"
+        return Finding("disk speed", Health.WRONG, detail, "see store above")
     detail = f"{speed.written / _MEGA:.0f} MB/s written, {speed.read / _MEGA:.0f} MB/s read"
     if min(speed.written, speed.read) < _SLOW_DISK:
         advice = "put the store on a faster disk (store.dir)"

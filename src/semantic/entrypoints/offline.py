@@ -1,5 +1,6 @@
 """Wires what works on a store without an engine: for commands beside, or instead of, a server."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from semantic.adapters.outbound.storage.block_files import BlockFiles
 from semantic.adapters.outbound.storage.block_listing import BlockListing
 from semantic.adapters.outbound.storage.store_lock import StoreLock
 from semantic.adapters.outbound.telemetry.structured_log import StructuredLog
+from semantic.domain.errors import CachePersistenceError
 from semantic.ports.agent_store import AgentCatalogue, AgentStore
 from semantic.ports.block_store import BlockCatalogue, BlockStore
 
@@ -32,7 +34,17 @@ class Owned:
 
 
 def look_at(root: Path) -> LookedAt:
-    """The store in `root`; nothing is made or changed."""
+    """The store in `root`; nothing is made or changed.
+
+    Raises:
+        CachePersistenceError: if it is there and cannot be looked into; that is not an empty one.
+    """
+    try:
+        os.scandir(root).close()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise CachePersistenceError(f"{root} cannot be read: {error.strerror}") from error
     telemetry = StructuredLog()
     return LookedAt(AgentListing(root, telemetry), BlockListing(root, telemetry))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from semantic.adapters.config.settings import Settings
+from semantic.adapters.config.settings import Settings, SettingsError
 from semantic.domain.errors import (
     AgentBusyError,
     AgentNotFoundError,
@@ -49,12 +49,12 @@ def client(root: str, *, timeout_s: float | None = _PATIENCE_S) -> httpx.Client:
     """A client of the server at `root`.
 
     Raises:
-        ServerError: if that is no address.
+        SettingsError: if that is no address.
     """
     try:
         url = httpx.URL(root)
         if url.scheme not in ("http", "https") or not url.host:
-            raise ServerError(f"{root} is not the address of a server: it begins with http://")
+            raise SettingsError(f"{root} is not the address of a server: it begins with http://")
         # A proxy for the world does not lead to this machine.
         return httpx.Client(
             base_url=url,
@@ -62,7 +62,7 @@ def client(root: str, *, timeout_s: float | None = _PATIENCE_S) -> httpx.Client:
             trust_env=not _is_local(url.host),
         )
     except httpx.InvalidURL as error:
-        raise ServerError(f"{root} is not the address of a server: {error}") from error
+        raise SettingsError(f"{root} is not the address of a server: {error}") from error
 
 
 def unreachable(root: str, error: httpx.TransportError) -> ServerError:
@@ -139,7 +139,7 @@ def _lives(root: str) -> bool:
     try:
         with client(root, timeout_s=_GLANCE_S) as http:
             return http.get("/health/live").is_success
-    except (httpx.TransportError, ServerError):
+    except (httpx.TransportError, SettingsError):
         return False
 
 

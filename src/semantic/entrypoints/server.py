@@ -55,7 +55,7 @@ def _bound(settings: ServerSettings) -> Iterator[socket.socket]:
 def _address_errors(settings: ServerSettings) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # a name may be none that can be asked for
         raise SettingsError(
             f"cannot listen on {settings.host}:{settings.port} (server.host, server.port): {error}"
         ) from error
@@ -100,18 +100,30 @@ class _Server(uvicorn.Server):
     def __init__(
         self, application: Application, settings: ServerSettings, signals: StopSignals
     ) -> None:
-        patience = max(1, math.ceil(settings.shutdown_timeout_s))
         super().__init__(
             uvicorn.Config(
                 application.app,
                 log_config=None,
                 access_log=False,
-                timeout_graceful_shutdown=patience,
+                timeout_graceful_shutdown=math.ceil(settings.cut_off_s),
             )
         )
         self._application = application
         self._signals = signals
+        self._patience_s = settings.shutdown_timeout_s
         self.should_exit = signals.asked
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Wait for running answers; end those that take too long, so that their readers are told.
+
+        uvicorn alone would cut them off, as if the server had failed.
+        """
+        loop = asyncio.get_running_loop()
+        ending = loop.call_later(self._patience_s, self._application.end_answers)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            ending.cancel()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop accepting, and let running answers end; asked twice, end them."""

@@ -68,6 +68,16 @@ def test_an_empty_store_is_an_empty_list_and_is_not_made(run: Run, tmp_path: Pat
     assert not Path(none).exists()
 
 
+@pytest.mark.parametrize("command", [["list", "--json"], ["show", "x"], ["delete", "x"]])
+def test_a_store_that_cannot_be_looked_into_is_no_empty_one(
+    run: Run, tmp_path: Path, command: list[str]
+) -> None:
+    (tmp_path / "kv").write_text("")
+    code, out, err = run("agents", *command, "--store", "kv")
+    assert (code, out) == (1, "")
+    assert err == f"error: {tmp_path / 'kv'} cannot be read: Not a directory\n"
+
+
 def test_an_agent_is_shown_with_what_it_takes(run: Run, store: str) -> None:
     code, out, _ = run("agents", "show", ODD, "--store", store)
     assert (code, out.splitlines()[0]) == (0, ODD)

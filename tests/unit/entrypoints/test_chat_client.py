@@ -112,6 +112,28 @@ def test_without_an_agent_nobody_is_named() -> None:
     assert "X-Agent-ID" not in talk.headers[0]
 
 
+def test_an_agent_whose_name_is_empty_is_not_nobody() -> None:
+    talk = Talk([says("x")], agent="")
+    talk.ask("hi")
+    assert talk.headers[0]["X-Agent-ID"] == ""
+
+
+BYTES = b"x\xff".decode(errors="surrogateescape")
+"""What Python makes of bytes on the command line or stdin that are no text."""
+
+
+def test_what_is_no_text_is_refused_and_leaves_no_trace() -> None:
+    talk = Talk([says("ok")])
+    with pytest.raises(InvalidRequestError, match="the question is not UTF-8 from its character 2"):
+        talk.ask(BYTES)
+    talk.ask("again")
+    assert [turn["content"] for turn in talk.asked[0]["messages"]] == ["again"]
+    with pytest.raises(InvalidRequestError, match="the agent is not UTF-8"):
+        Talk([], agent=BYTES)
+    with pytest.raises(InvalidRequestError, match="the system is not UTF-8"):
+        Talk([], system=BYTES)
+
+
 def test_ctrl_c_stops_the_answer_and_keeps_what_was_shown() -> None:
     chunks = [*says("Hel", "lo")[:2], KeyboardInterrupt()]
     talk = Talk([chunks, says("ok")])

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from tests.fakes.fixed_clock import FixedClock
@@ -12,6 +13,8 @@ from tests.unit.adapters.inbound.conftest import served
 from semantic.adapters.inbound.app import create_app
 from semantic.adapters.inbound.limits import Limits
 from semantic.domain.errors import PoolExhaustedError
+from semantic.entrypoints import server_note
+from semantic.entrypoints.server_note import ServerNote
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -65,7 +68,7 @@ def test_a_pipe_gets_answers_alone_and_the_terminal_what_they_took(
     code, out, err = run("chat", "--agent", "zoë", "--url", url, "--system", "s")
     assert (code, out) == (0, "Hello\nHello\n")
     assert err.count("[reused 4 of 10 tokens; first token after ") == 2
-    assert said(scripted) == [["s", "one\n"], ["s", "one\n", "Hello", "two\n"]]
+    assert said(scripted) == [["s", "one"], ["s", "one", "Hello", "two"]]
     assert scripted.requests[0].agent is not None
     assert scripted.requests[0].agent.name == "zoë"
     assert scripted.requests[0].model == MODEL.model_id
@@ -134,7 +137,17 @@ def test_where_no_server_answers_the_way_out_is_told(run: Run) -> None:
     assert err.count("\n") == 1
 
 
-def test_models_that_are_served_are_listed(run: Run, url: str) -> None:
-    out = run("models", "list", "--url", url, "--json")[1]
+@pytest.mark.parametrize("command", [["chat"], ["models", "list"]])
+def test_what_is_no_address_is_bad_usage(run: Run, command: list[str]) -> None:
+    code, out, err = run(*command, "--url", "foo")
+    assert (code, out) == (2, "")
+    assert err == "error: foo is not the address of a server: it begins with http://\n"
+
+
+@pytest.mark.parametrize("named", ["--url", "--store"])
+def test_models_that_are_served_are_listed(run: Run, url: str, tmp_path: Path, named: str) -> None:
+    server_note.write(tmp_path, ServerNote(url, "token"))
+    where = {"--url": url, "--store": str(tmp_path)}[named]
+    out = run("models", "list", named, where, "--json")[1]
     assert f'"model": "{MODEL.model_id}"' in out
     assert '"state": "served"' in out

@@ -88,6 +88,22 @@ def test_a_mistake_is_told_without_a_traceback(
     assert run("serve") == (1, "", f"error: {error}\n")
 
 
+def test_what_the_system_refuses_is_told_without_a_traceback(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_to_serve(monkeypatch, PermissionError(13, "Permission denied", "/x"))
+    assert run("serve") == (1, "", "error: [Errno 13] Permission denied: '/x'\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has such a device")
+def test_output_that_cannot_be_written_is_told_without_a_traceback() -> None:
+    command = [str(Path(sys.executable).with_name("semantic")), "version"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)  # noqa: S603 - our own command
+    assert done.returncode == 1
+    assert done.stderr == b"error: [Errno 28] No space left on device\n"
+
+
 def test_a_setting_that_turns_out_to_be_bad_is_bad_usage(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

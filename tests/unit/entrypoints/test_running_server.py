@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from semantic.adapters.config.settings import SettingsError
 from semantic.adapters.config.sources import load_settings
 from semantic.entrypoints import running_server, server_note
 from semantic.entrypoints.running_server import ServerError, find, root_url
@@ -35,7 +36,7 @@ def test_without_one_it_is_where_the_settings_say(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("url", ["", "nonsense", "ftp://x", "http://", "http://a:b"])
 def test_what_is_no_address_is_told_as_such(url: str) -> None:
-    with pytest.raises(ServerError, match="is not the address of a server"):
+    with pytest.raises(SettingsError, match="is not the address of a server"):
         running_server.client(url)
 
 

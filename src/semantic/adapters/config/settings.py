@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from platformdirs import user_cache_path, user_data_path
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from semantic.domain.errors import SemanticError
@@ -25,6 +25,28 @@ Level = Annotated[
     Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
     BeforeValidator(lambda level: level.upper() if isinstance(level, str) else level),
 ]
+
+
+def _absolute(folder: str) -> Path:
+    """A folder wherever the process goes.
+
+    Raises:
+        ValueError: if there can be none of that name.
+    """
+    if "\0" in folder:
+        raise ValueError("a path has no NUL characters")
+    try:
+        return Path(folder).expanduser().absolute()
+    except RuntimeError as error:
+        raise ValueError(f"{folder} begins with a user who is not known here") from error
+
+
+def _may_be_a_folder(text: str) -> str:
+    _absolute(text)
+    return text
+
+
+Folder = Annotated[str, AfterValidator(_may_be_a_folder)]
 
 
 class SettingsError(SemanticError):
@@ -44,25 +66,28 @@ class ServerSettings(_Section):
     ping_interval_s: Seconds
     shutdown_timeout_s: Seconds
 
+    @property
+    def cut_off_s(self) -> float:
+        """When a stopping server waits no more for answers that it has ended half way to that."""
+        return 2 * self.shutdown_timeout_s
+
 
 class ModelSettings(_Section):
     """What is served. An empty `cache_dir` means the user's cache folder."""
 
     id: Text
-    cache_dir: str
+    cache_dir: Folder
 
     @property
     def cache_path(self) -> Path:
         """Where converted models are kept."""
-        if self.cache_dir:
-            return Path(self.cache_dir).expanduser()
-        return user_cache_path(APP_NAME)
+        return _absolute(self.cache_dir) if self.cache_dir else user_cache_path(APP_NAME)
 
 
 class StoreSettings(_Section):
     """The store and its threads. An empty `dir` means the user's data folder."""
 
-    dir: str
+    dir: Folder
     hot_bytes: Bytes
     queue_bytes: Bytes
     state_interval: Count
@@ -74,7 +99,7 @@ class StoreSettings(_Section):
     @property
     def path(self) -> Path:
         """Where memory is kept."""
-        return Path(self.dir).expanduser() if self.dir else user_data_path(APP_NAME)
+        return _absolute(self.dir) if self.dir else user_data_path(APP_NAME)
 
 
 class EngineSettings(_Section):

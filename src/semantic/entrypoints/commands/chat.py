@@ -47,7 +47,7 @@ def chat(  # noqa: PLR0913 - a command has as many options as it needs
     served = running_server.served_models(root)
     chosen = model or (served[0] if served else "")
     if sys.stdin.isatty():
-        who = f"agent {agent!r}" if agent else "nobody (name an agent with --agent)"
+        who = "nobody (name an agent with --agent)" if agent is None else f"agent {agent!r}"
         output.note(f"{chosen} at {root}, remembered as {who}. Ctrl-D or /exit leaves.")
     # The first token of a long prompt may take minutes; the server sends signs of life meanwhile.
     with running_server.client(root, timeout_s=None) as http:
@@ -82,7 +82,8 @@ def _converse(client: "ChatClient") -> None:
 def _question(*, interactive: bool) -> str | None:
     """The next question; None if there is no more to come."""
     if not interactive:
-        return sys.stdin.readline() or None
+        line = sys.stdin.readline()
+        return line.removesuffix("\n") if line else None
     import readline  # noqa: F401, PLC0415 - it makes input() editable
 
     while True:

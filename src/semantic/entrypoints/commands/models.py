@@ -14,6 +14,7 @@ _GLANCE_S = 2.0
 def list_models(
     *,
     url: options.Url = None,
+    store: options.Store = None,
     config: options.Config = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -22,16 +23,17 @@ def list_models(
     What stands in the first column can be given to `semantic serve --model`, except for what
     another server serves under a name of its own.
     """
+    from semantic.adapters.config.settings import SettingsError  # noqa: PLC0415 - start quickly
     from semantic.adapters.outbound.mlx.installed_models import (  # noqa: PLC0415 - it loads MLX
         installed,
     )
-    from semantic.entrypoints import running_server  # noqa: PLC0415 - start quickly
+    from semantic.entrypoints import running_server  # noqa: PLC0415 - see above
 
-    settings = options.settings_from({}, config)
+    settings = options.settings_from({"store": {"dir": store}}, config)
     root = running_server.find(url, settings)
     try:
         served = running_server.served_models(root, timeout_s=_GLANCE_S)
-    except running_server.ServerError:
+    except (running_server.ServerError, SettingsError):
         if url:
             raise
         served = ()

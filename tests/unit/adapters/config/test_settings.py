@@ -86,3 +86,18 @@ def test_a_folder_may_begin_at_home(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     settings = load_settings({"store": {"dir": "~/kv"}, "model": {"cache_dir": "~/models"}})
     assert settings.store.path == tmp_path / "kv"
     assert settings.model.cache_path == tmp_path / "models"
+
+
+def test_a_folder_may_begin_where_the_process_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = load_settings({"store": {"dir": "./kv"}, "model": {"cache_dir": "models"}})
+    assert settings.store.path == tmp_path / "kv"
+    assert settings.model.cache_path == tmp_path / "models"
+
+
+@pytest.mark.parametrize("folder", ["~no-such-user/kv", "a\0b"])
+def test_what_can_be_no_folder_is_refused_by_name(folder: str) -> None:
+    with pytest.raises(SettingsError, match=r"store\.dir: .*command line"):
+        load_settings({"store": {"dir": folder}})
