@@ -7,11 +7,14 @@ from threading import Thread
 
 import pytest
 from tests.fakes.blocks import NAMESPACE, OTHER_NAMESPACE, make_part, without_tensors
+from tests.fakes.fixed_clock import FixedClock
 from tests.fakes.memory_block_store import MemoryBlockStore
 from tests.fakes.recorded_telemetry import RecordedTelemetry
 
 from semantic.adapters.outbound.storage.block_files import BlockFiles
+from semantic.adapters.outbound.storage.indexed_blocks import IndexedBlocks
 from semantic.domain.block import PartId, PartKind, Tensor
+from semantic.domain.block_hash import token_bytes
 from semantic.domain.errors import CacheCorruptionError
 from semantic.domain.ids import Namespace
 from semantic.ports.block_store import BlockStore
@@ -33,7 +36,11 @@ def on_disk(root: Path) -> Candidate:
         data[-1] ^= 1
         path.write_bytes(data)
 
-    return Candidate(BlockFiles(root, RecordedTelemetry()), damage)
+    return Candidate(IndexedBlocks(root, RecordedTelemetry(), FixedClock()), damage)
+
+
+def in_files(root: Path) -> Candidate:
+    return replace(on_disk(root), store=BlockFiles(root, RecordedTelemetry()))
 
 
 def in_memory(_: Path) -> Candidate:
@@ -41,7 +48,7 @@ def in_memory(_: Path) -> Candidate:
     return Candidate(store, store.damage)
 
 
-@pytest.fixture(params=[on_disk, in_memory])
+@pytest.fixture(params=[on_disk, in_files, in_memory])
 def candidate(request: pytest.FixtureRequest, tmp_path: Path) -> Candidate:
     made: Candidate = request.param(tmp_path / "store")
     return made
@@ -158,6 +165,33 @@ class TestBlockStore:
             part.header.id: part.header for part in (parent, tail, sliding, state)
         }
         assert len(found) == 4
+
+    def test_several_parts_are_put_together(self, store: BlockStore) -> None:
+        parent = make_part((1, 2))
+        parts = [parent, make_part((3,), parent=parent.header), make_part(kind=PartKind.STATE)]
+        store.put(parent)
+        store.put(*parts)
+        assert all(store.get(NAMESPACE, part.header.id) == part for part in parts)
+        store.delete(NAMESPACE, *(part.header.id for part in parts))
+        assert list(store.headers(NAMESPACE)) == []
+
+    def test_outlines_are_headers_without_tokens(self, store: BlockStore) -> None:
+        parts = [make_part(kind=kind) for kind in PartKind]
+        store.put(*parts)
+        assert set(store.outlines(NAMESPACE)) == {part.header.outline for part in parts}
+        assert list(store.outlines(OTHER_NAMESPACE)) == []
+
+    def test_the_tokens_of_a_block_are_known_by_any_of_its_parts(
+        self, store: BlockStore, kind: PartKind
+    ) -> None:
+        part = make_part((7, 0, 2**32 - 1), kind=kind)
+        absent = make_part((8,)).header.key
+        store.put(part)
+        found = store.tokens(NAMESPACE, [part.header.key, absent])
+        assert found == {part.header.key: token_bytes((7, 0, 2**32 - 1))}
+        assert store.tokens(OTHER_NAMESPACE, [part.header.key]) == {}
+        store.delete(NAMESPACE, part.header.id)
+        assert store.tokens(NAMESPACE, [part.header.key]) == {}
 
     def test_damage_is_found_once_and_then_absent(
         self, candidate: Candidate, kind: PartKind

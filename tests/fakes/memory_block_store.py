@@ -1,10 +1,11 @@
 """The port `BlockStore` in memory, with faults on demand."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
-from semantic.domain.block import BlockHeader, PartId, StoredPart
+from semantic.domain.block import BlockHeader, PartId, PartOutline, StoredPart
+from semantic.domain.block_hash import token_bytes
 from semantic.domain.errors import CacheCorruptionError, CachePersistenceError
-from semantic.domain.ids import Namespace
+from semantic.domain.ids import BlockKey, Namespace
 
 
 class MemoryBlockStore:
@@ -15,12 +16,13 @@ class MemoryBlockStore:
         self._parts: dict[tuple[Namespace, PartId], StoredPart] = {}
         self._damaged: set[tuple[Namespace, PartId]] = set()
 
-    def put(self, part: StoredPart) -> None:
+    def put(self, *parts: StoredPart) -> None:
         self._check("written")
-        place = (part.header.namespace, part.header.id)
-        if place in self._damaged:
-            self._set_aside(place)
-        self._parts.setdefault(place, part)
+        for part in parts:
+            place = (part.header.namespace, part.header.id)
+            if place in self._damaged:
+                self._set_aside(place)
+            self._parts.setdefault(place, part)
 
     def get(self, namespace: Namespace, part: PartId) -> StoredPart | None:
         self._check("read")
@@ -33,14 +35,25 @@ class MemoryBlockStore:
     def exists(self, namespace: Namespace, part: PartId) -> bool:
         return (namespace, part) in self._parts
 
-    def delete(self, namespace: Namespace, part: PartId) -> None:
+    def delete(self, namespace: Namespace, *parts: PartId) -> None:
         self._check("removed")
-        self._set_aside((namespace, part))
+        for part in parts:
+            self._set_aside((namespace, part))
 
     def headers(self, namespace: Namespace) -> Iterator[BlockHeader]:
         for (owner, _), part in tuple(self._parts.items()):
             if owner == namespace:
                 yield part.header
+
+    def outlines(self, namespace: Namespace) -> Iterator[PartOutline]:
+        return (header.outline for header in self.headers(namespace))
+
+    def tokens(self, namespace: Namespace, keys: Sequence[BlockKey]) -> Mapping[BlockKey, bytes]:
+        return {
+            header.key: token_bytes(header.tokens)
+            for header in self.headers(namespace)
+            if header.key in keys
+        }
 
     def nbytes(self, namespace: Namespace, part: PartId) -> int:
         found = self._parts.get((namespace, part))

@@ -66,11 +66,12 @@ class ObservedBlocks(MemoryBlockStore):
         self.journal = journal or Journal()
         self.writing, self.reading = Gate(), Gate()
 
-    def put(self, part: StoredPart) -> None:
+    def put(self, *parts: StoredPart) -> None:
         self.writing.enter()
-        self.journal.check(part.header.id)
-        super().put(part)
-        self.journal.entries.append(("put", part.header.id))
+        for part in parts:
+            self.journal.check(part.header.id)
+        super().put(*parts)
+        self.journal.entries.extend(("put", part.header.id) for part in parts)
 
     def get(self, namespace: Namespace, part: PartId) -> StoredPart | None:
         self.reading.enter()
@@ -78,11 +79,12 @@ class ObservedBlocks(MemoryBlockStore):
         self.journal.entries.append(("get", part))
         return super().get(namespace, part)
 
-    def delete(self, namespace: Namespace, part: PartId) -> None:
-        if part in self.journal.undeletable:
-            raise CachePersistenceError("the folder is read-only")
-        super().delete(namespace, part)
-        self.journal.entries.append(("delete", part))
+    def delete(self, namespace: Namespace, *parts: PartId) -> None:
+        for part in parts:
+            if part in self.journal.undeletable:
+                raise CachePersistenceError("the folder is read-only")
+            super().delete(namespace, part)
+            self.journal.entries.append(("delete", part))
 
 
 class ObservedAgents(MemoryAgentStore):

@@ -39,6 +39,29 @@ class PartId(NamedTuple):
     kind: PartKind
 
 
+class PartOutline(NamedTuple):
+    """What has to be known of a part to find it: its header, but for the tokens.
+
+    They are four fifths of a header, and of all blocks known only a few are ever compared.
+    """
+
+    key: BlockKey
+    kind: PartKind
+    parent: BlockKey
+    start: int
+    length: int
+    """Tokens of its block."""
+
+    @property
+    def id(self) -> PartId:
+        """The part's name."""
+        return PartId(self.key, self.kind)
+
+    def header(self, namespace: Namespace, tokens: tuple[TokenId, ...]) -> "BlockHeader":
+        """The whole header."""
+        return BlockHeader(self.key, self.parent, namespace, self.kind, self.start, tokens)
+
+
 @dataclass(frozen=True, slots=True)
 class Tensor:
     """A named array as bytes: C-contiguous, little-endian; `dtype` by its safetensors name."""
@@ -73,6 +96,11 @@ class BlockHeader:
     def end(self) -> int:
         """Position after the last token."""
         return self.start + len(self.tokens)
+
+    @property
+    def outline(self) -> PartOutline:
+        """The header without the tokens."""
+        return PartOutline(self.key, self.kind, self.parent, self.start, len(self.tokens))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from semantic.adapters.inbound.app import create_app
 from semantic.adapters.inbound.limits import Limits
 from semantic.adapters.outbound.mlx import blas
 from semantic.adapters.outbound.storage.agent_files import AgentFiles
-from semantic.adapters.outbound.storage.block_files import BlockFiles
+from semantic.adapters.outbound.storage.indexed_blocks import IndexedBlocks
 from semantic.adapters.outbound.storage.store_lock import StoreLock
 from semantic.adapters.outbound.system.system_clock import SystemClock
 from semantic.adapters.outbound.telemetry.structured_log import StructuredLog
@@ -71,7 +71,7 @@ def build(settings: Settings, admin_token: str) -> Application:
     root = settings.store.path
     lock = StoreLock(root)
     lock.acquire()
-    blocks, records = BlockFiles(root, telemetry), AgentFiles(root, telemetry)
+    blocks, records = IndexedBlocks(root, telemetry, clock), AgentFiles(root, telemetry)
     writes = WriteBehind(blocks, records, settings.store.queue_bytes, telemetry)
     engine = EngineLoop(settings.engine.max_batch + settings.engine.max_waiting, telemetry)
     models: list[LoadedModel] = []

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from semantic.adapters.outbound.storage.agent_files import AgentFiles
 from semantic.adapters.outbound.storage.agent_listing import AgentListing
-from semantic.adapters.outbound.storage.block_files import BlockFiles
 from semantic.adapters.outbound.storage.block_listing import BlockListing
+from semantic.adapters.outbound.storage.indexed_blocks import IndexedBlocks
 from semantic.adapters.outbound.storage.store_lock import StoreLock
+from semantic.adapters.outbound.system.system_clock import SystemClock
 from semantic.adapters.outbound.telemetry.structured_log import StructuredLog
 from semantic.domain.errors import CachePersistenceError
 from semantic.ports.agent_store import AgentCatalogue, AgentStore
@@ -59,4 +60,8 @@ def own(root: Path) -> Iterator[Owned]:
     """
     telemetry = StructuredLog()
     with StoreLock(root):
-        yield Owned(AgentFiles(root, telemetry), BlockFiles(root, telemetry))
+        blocks = IndexedBlocks(root, telemetry, SystemClock())
+        try:
+            yield Owned(AgentFiles(root, telemetry), blocks)
+        finally:
+            blocks.close()

@@ -1,10 +1,10 @@
 """Where blocks rest. A store is a store: memory, disk, tiered share this port and its tests."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
-from semantic.domain.block import BlockHeader, PartId, StoredPart
-from semantic.domain.ids import Namespace
+from semantic.domain.block import BlockHeader, PartId, PartOutline, StoredPart
+from semantic.domain.ids import BlockKey, Namespace
 
 
 class BlockCatalogue(Protocol):
@@ -20,11 +20,20 @@ class BlockCatalogue(Protocol):
 class BlockStore(BlockCatalogue, Protocol):
     """Immutable parts of blocks by name. Safe to call from several threads."""
 
-    def put(self, part: StoredPart) -> None:
-        """Keep a part; first writer wins. Once it returns, the part survives a crash.
+    def outlines(self, namespace: Namespace) -> Iterator[PartOutline]:
+        """What there is of a namespace, without the tokens: cheap, however much it is."""
+
+    def tokens(self, namespace: Namespace, keys: Sequence[BlockKey]) -> Mapping[BlockKey, bytes]:
+        """The tokens of blocks, as `token_bytes` writes them; of unknown ones there are none."""
+
+    def put(self, *parts: StoredPart) -> None:
+        """Keep parts; first writer wins. Once it returns, all of them survive a crash.
+
+        Several at once cost less than one after the other.
 
         Raises:
-            CachePersistenceError: if it could not be written; nothing is left behind then.
+            CachePersistenceError: if one could not be written; of those that were not there
+                before none is left behind then.
         """
 
     def get(self, namespace: Namespace, part: PartId) -> StoredPart | None:
@@ -40,9 +49,9 @@ class BlockStore(BlockCatalogue, Protocol):
     def exists(self, namespace: Namespace, part: PartId) -> bool:
         """Whether there is such a part. Says nothing about its health."""
 
-    def delete(self, namespace: Namespace, part: PartId) -> None:
-        """Forget a part; absent ones are ignored.
+    def delete(self, namespace: Namespace, *parts: PartId) -> None:
+        """Forget parts, in this order; absent ones are ignored.
 
         Raises:
-            CachePersistenceError: if it could not be removed.
+            CachePersistenceError: if one could not be removed; those before it are gone.
         """

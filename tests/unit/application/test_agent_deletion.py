@@ -99,10 +99,11 @@ class FailsAfter(MemoryBlockStore):
 
     left = 0
 
-    def delete(self, namespace: Namespace, part: PartId) -> None:
-        self.left -= 1
-        self.failing = self.left < 0
-        super().delete(namespace, part)
+    def delete(self, namespace: Namespace, *parts: PartId) -> None:
+        for part in parts:
+            self.left -= 1
+            self.failing = self.left < 0
+            super().delete(namespace, part)
 
 
 @pytest.mark.parametrize("deletions", range(9))

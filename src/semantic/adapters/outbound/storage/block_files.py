@@ -7,7 +7,7 @@ reported, never returned.
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,13 +22,13 @@ from semantic.adapters.outbound.storage.block_listing import (
 from semantic.adapters.outbound.storage.durable_file import sync_directory
 from semantic.adapters.outbound.storage.regular_file import RegularFile
 from semantic.adapters.outbound.storage.store_folder import StoreFolder
-from semantic.domain.block import BlockHeader, PartId, StoredPart, Tensor
+from semantic.domain.block import BlockHeader, PartId, PartOutline, StoredPart, Tensor
 from semantic.domain.errors import (
     CacheCorruptionError,
     CachePersistenceError,
     IncompatibleCacheError,
 )
-from semantic.domain.ids import Namespace
+from semantic.domain.ids import BlockKey, Namespace
 from semantic.ports.telemetry import Telemetry
 
 _UNREADABLE = frozenset({errno.EIO, errno.EACCES})
@@ -48,21 +48,23 @@ class BlockFiles:
             self._folder = StoreFolder(root, "block", telemetry)
             self._folder.make_directory(self._listing.folder)
 
-    def put(self, part: StoredPart) -> None:
-        """Keep a part; first writer wins, unless what it wrote has been damaged since.
+    def put(self, *parts: StoredPart) -> None:
+        """Keep parts; first writer wins, unless what it wrote has been damaged since.
 
         Raises:
-            CachePersistenceError: if it could not be written; nothing is left behind then.
-            ValueError: if key or namespace is no SHA-256 in hex.
+            CachePersistenceError: if one could not be written; none is left behind then.
+            ValueError: if a key or a namespace is no SHA-256 in hex.
         """
-        header = part.header
-        path = self._listing.path(header.namespace, header.id)
-        with _translated(f"{path.name} could not be written"):
-            self._folder.make_directory(path.parent)
-            if self._is_sound(path, header.namespace):
-                sync_directory(path.parent)
-            else:
-                self._folder.write_new(path, encode(part))
+        files: list[tuple[Path, tuple[bytes, ...]]] = []
+        with _translated(_named(parts) + " could not be written"):
+            for part in parts:
+                path = self._listing.path(part.header.namespace, part.header.id)
+                self._folder.make_directory(path.parent)
+                if self._is_sound(path, part.header.namespace):
+                    sync_directory(path.parent)
+                else:
+                    files.append((path, encode(part)))
+            self._folder.write_new(files)
 
     def get(self, namespace: Namespace, part: PartId) -> StoredPart | None:
         """The part, every byte verified; None if it is absent.
@@ -84,21 +86,30 @@ class BlockFiles:
         """Whether there is such a part. Says nothing about its health."""
         return os.path.lexists(self._listing.path(namespace, part))
 
-    def delete(self, namespace: Namespace, part: PartId) -> None:
-        """Forget a part; absent ones are ignored.
+    def delete(self, namespace: Namespace, *parts: PartId) -> None:
+        """Forget parts; absent ones are ignored.
 
         Not synced: a part that power loss brings back is as good as before.
 
         Raises:
-            CachePersistenceError: if it could not be removed.
+            CachePersistenceError: if one could not be removed.
         """
-        path = self._listing.path(namespace, part)
-        with _translated(f"{path.name} could not be removed"):
-            path.unlink(missing_ok=True)
+        for part in parts:
+            path = self._listing.path(namespace, part)
+            with _translated(f"{path.name} could not be removed"):
+                path.unlink(missing_ok=True)
 
     def headers(self, namespace: Namespace) -> Iterator[BlockHeader]:
         """What the store holds of a namespace; see `BlockListing.headers`."""
         return self._listing.headers(namespace)
+
+    def outlines(self, namespace: Namespace) -> Iterator[PartOutline]:
+        """The same without the tokens."""
+        return self._listing.outlines(namespace)
+
+    def tokens(self, namespace: Namespace, keys: Sequence[BlockKey]) -> Mapping[BlockKey, bytes]:
+        """The tokens of blocks, from all headers; see `BlockListing.tokens`."""
+        return self._listing.tokens(namespace, keys)
 
     def nbytes(self, namespace: Namespace, part: PartId) -> int:
         """Bytes that a part takes on disk; 0 if it is not there any more."""
@@ -124,6 +135,12 @@ class BlockFiles:
             self._folder.set_aside(path, None, str(error))
             return False
         return True
+
+
+def _named(parts: Sequence[StoredPart]) -> str:
+    """How a message names what is put at once."""
+    rest = f" and {len(parts) - 1} more" if len(parts) > 1 else ""
+    return f"{parts[0].header.kind.value} part of block {parts[0].header.key}{rest}"
 
 
 def _tensors(file: RegularFile, layout: PartLayout) -> tuple[Tensor, ...]:

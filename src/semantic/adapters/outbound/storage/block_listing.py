@@ -6,7 +6,7 @@ Reads and changes nothing, so that it may be used beside the process that owns t
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,12 +17,15 @@ from semantic.adapters.outbound.storage.block_format import (
     header_length,
 )
 from semantic.adapters.outbound.storage.regular_file import RegularFile
-from semantic.domain.block import BlockHeader, PartId
+from semantic.domain.block import BlockHeader, PartId, PartKind, PartOutline
+from semantic.domain.block_hash import token_bytes
 from semantic.domain.errors import CacheCorruptionError, IncompatibleCacheError
-from semantic.domain.ids import Namespace
+from semantic.domain.ids import BlockKey, Namespace
 from semantic.ports.telemetry import Telemetry
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_NAME = re.compile(rf"([0-9a-f]{{64}})\.({'|'.join(kind.value for kind in PartKind)})\.st")
+_NAMESPACE_DIGITS = 12
 
 
 class BlockListing:
@@ -40,16 +43,39 @@ class BlockListing:
         read or is not of this namespace is left out, left in place and reported.
         """
         for path in self._files(namespace):
-            try:
-                with RegularFile(path) as file:
-                    layout = read_layout(file)
-                refuse_stranger(layout.header, path, namespace)
-            except FileNotFoundError:
-                continue
-            except (OSError, CacheCorruptionError, IncompatibleCacheError) as error:
-                self._telemetry.warning("block_skipped", file=path.name, reason=str(error))
-                continue
-            yield layout.header
+            if header := self._header(path, namespace):
+                yield header
+
+    def outlines(self, namespace: Namespace) -> Iterator[PartOutline]:
+        """The same without the tokens."""
+        return (header.outline for header in self.headers(namespace))
+
+    def tokens(self, namespace: Namespace, keys: Sequence[BlockKey]) -> Mapping[BlockKey, bytes]:
+        """The tokens of blocks, from a part of theirs that can be read."""
+        parts = (PartId(key, kind) for key in keys for kind in PartKind)
+        found = (self._header(self.path(namespace, part), namespace) for part in parts)
+        return {header.key: token_bytes(header.tokens) for header in found if header}
+
+    def everything(self) -> Iterator[tuple[BlockHeader, Path]]:
+        """The headers of all parts of all namespaces, and where each is; see `headers`."""
+        for path in (path for folder in self.places() for path in self.listed(folder)):
+            if path.suffix == ".st" and (header := self._header(path, None)):
+                yield header, path
+
+    def places(self) -> Iterator[Path]:
+        """The folders that hold parts, those of one namespace together."""
+        for namespace in self.listed(self.folder):
+            yield from self.listed(namespace)
+
+    def listed(self, folder: Path) -> list[Path]:
+        """What lies in a folder; nothing if it is none. One that cannot be read is reported."""
+        try:
+            return sorted(folder.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            self._telemetry.warning("block_folder_skipped", file=folder.name, reason=str(error))
+            return []
 
     def nbytes(self, namespace: Namespace, part: PartId) -> int:
         """Bytes that a part takes; 0 if it is not there any more."""
@@ -70,21 +96,28 @@ class BlockListing:
     def _namespace_folder(self, namespace: Namespace) -> Path:
         if not _SHA256.fullmatch(namespace):
             raise ValueError(f"{namespace!r} is no namespace")
-        return self.folder / namespace[:12]
+        return self.folder / namespace[:_NAMESPACE_DIGITS]
+
+    def _header(self, path: Path, namespace: Namespace | None) -> BlockHeader | None:
+        """What a file says it is; None, and it is reported, if that cannot be trusted."""
+        try:
+            with RegularFile(path) as file:
+                header = read_layout(file).header
+            refuse_stranger(header, path, namespace or header.namespace)
+        except FileNotFoundError:
+            return None
+        except (OSError, CacheCorruptionError, IncompatibleCacheError) as error:
+            self._telemetry.warning("block_skipped", file=path.name, reason=str(error))
+            return None
+        if path != self.path(header.namespace, header.id):
+            self._telemetry.warning("block_skipped", file=path.name, reason="it lies elsewhere")
+            return None
+        return header
 
     def _files(self, namespace: Namespace) -> Iterator[Path]:
         folder = self._namespace_folder(namespace)
-        for place in self._listed(folder):
-            yield from (path for path in self._listed(place) if path.suffix == ".st")
-
-    def _listed(self, folder: Path) -> list[Path]:
-        try:
-            return sorted(folder.iterdir())
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        except OSError as error:
-            self._telemetry.warning("block_folder_skipped", file=folder.name, reason=str(error))
-            return []
+        for place in self.listed(folder):
+            yield from (path for path in self.listed(place) if path.suffix == ".st")
 
 
 def read_layout(file: RegularFile) -> PartLayout:
@@ -107,6 +140,12 @@ def refuse_stranger(header: BlockHeader, path: Path, namespace: Namespace) -> No
         raise IncompatibleCacheError(f"it belongs to namespace {header.namespace}")
     if path.name != _file_name(header.id):
         raise IncompatibleCacheError(f"it is the {header.kind.value} part of block {header.key}")
+
+
+def part_of(name: str) -> PartId | None:
+    """The part that a file of this name holds; None if that is no part's name."""
+    found = _NAME.fullmatch(name)
+    return PartId(BlockKey(found[1]), PartKind(found[2])) if found else None
 
 
 def _file_name(part: PartId) -> str:

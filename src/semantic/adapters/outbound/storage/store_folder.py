@@ -55,17 +55,28 @@ class StoreFolder:
                 sync_directory(full.parent)
                 self._synced.add(full)
 
-    def write_new(self, target: Path, chunks: Iterable[Buffer]) -> None:
-        """Write a file unless there is one of that name; durable on return, absent on error."""
-        with self._staged(chunks) as staged, self._naming:
-            if os.path.lexists(target):
-                sync_directory(target.parent)
-                return
-            staged.rename(target)
+    def write_new(self, files: Iterable[tuple[Path, Iterable[Buffer]]]) -> None:
+        """Write files, but for those whose name is taken; durable on return, absent on error.
+
+        Each is synced by itself, their folders once each.
+        """
+        named: list[Path] = []
+        with ExitStack() as stack:
+            staged = [
+                (target, stack.enter_context(self._staged(chunks))) for target, chunks in files
+            ]
+            stack.enter_context(self._naming)
             try:
-                sync_directory(target.parent)
+                for target, path in staged:
+                    if not os.path.lexists(target):
+                        path.rename(target)
+                        named.append(target)
+                for folder in dict.fromkeys(target.parent for target, _ in staged):
+                    sync_directory(folder)
             except OSError:
-                target.unlink()
+                for target in named:
+                    with suppress(OSError):
+                        target.unlink()
                 raise
 
     def replace(self, target: Path, chunks: Iterable[Buffer]) -> None:

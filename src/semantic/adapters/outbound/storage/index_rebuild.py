@@ -1,0 +1,91 @@
+"""Making the index of a store anew, from its files alone.
+
+The new one is made beside the old and takes its place when it is whole: a rebuild that is killed
+leaves what was there, and is begun again.
+"""
+
+import itertools
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from semantic.adapters.outbound.storage import index_schema
+from semantic.adapters.outbound.storage.block_index import BlockIndex, IndexedPart
+from semantic.adapters.outbound.storage.block_listing import BlockListing
+from semantic.adapters.outbound.storage.durable_file import sync_directory
+from semantic.domain.errors import CacheCorruptionError, CachePersistenceError
+
+_AT_ONCE = 1000
+"""Rows a transaction."""
+
+_BLOCK = 512
+"""Bytes in which `st_blocks` counts."""
+
+
+def allocated(path: Path) -> int:
+    """Bytes that a file takes on the disk; 0 if it is not there any more."""
+    with suppress(OSError):
+        return path.lstat().st_blocks * _BLOCK
+    return 0
+
+
+def opened(root: Path, listing: BlockListing) -> tuple[BlockIndex, str | None]:
+    """The index of the store `root`; made anew if there is none that can be used.
+
+    The text says why it was made anew.
+
+    Raises:
+        CachePersistenceError: if it cannot be made.
+    """
+    path = root / index_schema.FILE
+    reason = "there was none"
+    if os.path.lexists(path):
+        try:
+            return BlockIndex(path), None
+        except CacheCorruptionError as error:
+            reason = str(error)
+    rebuild(root, listing)
+    return BlockIndex(path), reason
+
+
+def rebuild(root: Path, listing: BlockListing) -> int:
+    """Write an index of what `listing` finds, in the place of any that is there; parts found.
+
+    Parts count as used when their file was written. What cannot be trusted is left out.
+
+    Raises:
+        CachePersistenceError: if it cannot be made; what was there stays.
+    """
+    path, fresh = root / index_schema.FILE, root / f"{index_schema.FILE}.new"
+    try:
+        index_schema.remove(fresh)
+        index_schema.create(fresh)
+        count = _fill(fresh, listing)
+        index_schema.remove(path)
+        fresh.rename(path)
+        sync_directory(root)
+    except (OSError, sqlite3.Error) as error:
+        raise CachePersistenceError(f"the index of {root} cannot be made: {error}") from error
+    return count
+
+
+def _fill(path: Path, listing: BlockListing) -> int:
+    index = BlockIndex(path)
+    found = _found(listing)
+    count = 0
+    try:
+        while batch := list(itertools.islice(found, _AT_ONCE)):
+            index.add(batch, batch[0].created, 0)
+            count += len(batch)
+    finally:
+        index.close()  # the last one to close it moves its log into it
+    return count
+
+
+def _found(listing: BlockListing) -> Iterator[IndexedPart]:
+    for header, path in listing.everything():
+        with suppress(FileNotFoundError):
+            found = path.lstat()
+            yield IndexedPart(header, found.st_blocks * _BLOCK, found.st_mtime)

@@ -1,0 +1,119 @@
+"""The index of a store's files as SQLite tables, and how a connection to them is made.
+
+    part     one row a part of a block; narrow, so that all of them are read quickly at start
+    tokens   one row a block: its parts share them; unsigned 32-bit little-endian numbers
+    written  bytes written to the store on each day (UTC)
+
+Keys are 32 bytes, namespaces numbers. An index of another version is no index: it is made anew
+from the files, which are the truth (ADR-005). Raises plain `sqlite3` errors.
+"""
+
+import os
+import sqlite3
+from pathlib import Path
+
+VERSION = 1
+"""Kept as SQLite's `user_version`."""
+
+FILE = "index.db"
+
+COMPANIONS = ("-wal", "-shm", "-journal")
+"""What SQLite adds to a database's name for the files beside it."""
+
+_TABLES = """
+BEGIN;
+CREATE TABLE namespace (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE part (
+    namespace INTEGER NOT NULL, key BLOB NOT NULL, kind TEXT NOT NULL, parent BLOB NOT NULL,
+    start INTEGER NOT NULL, num_tokens INTEGER NOT NULL, allocated INTEGER NOT NULL,
+    created REAL NOT NULL, used REAL NOT NULL,
+    PRIMARY KEY (namespace, key, kind)
+) WITHOUT ROWID;
+CREATE TABLE tokens (
+    namespace INTEGER NOT NULL, key BLOB NOT NULL, tokens BLOB NOT NULL,
+    PRIMARY KEY (namespace, key)
+);
+CREATE TABLE written (day TEXT PRIMARY KEY, nbytes INTEGER NOT NULL) WITHOUT ROWID;
+"""
+
+_LOG_PAGES = 256
+"""Pages of 4 KiB after which the write-ahead log is emptied: it counts towards the store's size."""
+
+
+def create(path: Path) -> None:
+    """Make an empty index in `path`, where there is none, for the owner alone.
+
+    Raises:
+        sqlite3.Error, OSError: if it cannot be made.
+    """
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    connection = _connection(path.as_uri())
+    try:
+        connection.executescript(f"{_TABLES}PRAGMA user_version = {VERSION};COMMIT;")
+    finally:
+        connection.close()
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open the index for writing.
+
+    A commit is durable when it returns, also on macOS, whose `fsync` stops at the drive's cache.
+
+    Raises:
+        sqlite3.Error: if it is not there, cannot be opened, or is of another version.
+    """
+    connection = _connection(f"{path.as_uri()}?mode=rw")
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        for setting in ("synchronous = FULL", "fullfsync = ON", "checkpoint_fullfsync = ON"):
+            connection.execute(f"PRAGMA {setting}")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
+        connection.execute(f"PRAGMA journal_size_limit = {_LOG_PAGES << 12}")
+        _check(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def connect_beside(path: Path) -> sqlite3.Connection:
+    """Open the index to look at it, beside the process that owns it or without one.
+
+    Raises:
+        sqlite3.Error: if it is not there, cannot be opened, or is of another version.
+    """
+    # Without a log nobody has it open: read as it lies there, it gets no files beside it.
+    at_rest = not os.path.lexists(f"{path}-wal")
+    connection = _connection(f"{path.as_uri()}?{'immutable=1' if at_rest else 'mode=ro'}")
+    try:
+        _check(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def remove(path: Path) -> None:
+    """Remove an index that cannot be used."""
+    for file in (path, *(path.with_name(path.name + end) for end in COMPANIONS)):
+        file.unlink(missing_ok=True)
+
+
+def _connection(uri: str) -> sqlite3.Connection:
+    # Transactions begin and end where the code says so; threads take turns by a lock of ours.
+    return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
+
+
+def _check(connection: sqlite3.Connection) -> None:
+    """Raise sqlite3.DatabaseError unless it is of our version and its rows can be read."""
+    if (version := _version(connection)) != VERSION:
+        raise sqlite3.DatabaseError(f"the index is of version {version}, not {VERSION}")
+    # Reads every page of the table: what is damaged is found now, and not when it is needed.
+    connection.execute("SELECT count(*), sum(allocated), sum(start), max(parent) FROM part")
+    connection.execute("SELECT count(*) FROM namespace")
+    connection.execute("SELECT max(nbytes) FROM written")

@@ -1,0 +1,164 @@
+"""The disk store: files that hold the truth, and an index that knows them without opening any.
+
+A part is durable once its row is committed, which comes after its file; it is deleted row first.
+So whatever a crash leaves is a file without a row, which `sweep` removes. A row whose file is
+gone is a miss. Opening reads no file, unless the index has to be made anew (ADR-005).
+"""
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from semantic.adapters.outbound.storage import index_rebuild
+from semantic.adapters.outbound.storage.block_files import BlockFiles
+from semantic.adapters.outbound.storage.block_index import IndexedPart
+from semantic.adapters.outbound.storage.block_listing import BlockListing, part_of
+from semantic.domain.block import BlockHeader, PartId, PartOutline, StoredPart
+from semantic.domain.block_hash import tokens_from_bytes
+from semantic.domain.errors import CacheCorruptionError, IncompatibleCacheError
+from semantic.domain.ids import BlockKey, Namespace
+from semantic.ports.clock import Clock
+from semantic.ports.telemetry import Telemetry
+
+_PLACES = tuple(f"{number:02x}" for number in range(256))
+"""The folders of a namespace."""
+
+
+class IndexedBlocks:
+    """The port `BlockStore` over a folder, which `StoreLock` must hold.
+
+    Raises:
+        CachePersistenceError: if the folder cannot be made or written.
+    """
+
+    def __init__(self, root: Path, telemetry: Telemetry, clock: Clock) -> None:
+        self._clock = clock
+        self._telemetry = telemetry
+        self._files = BlockFiles(root, telemetry)
+        self._listing = BlockListing(root, telemetry)
+        # A row and its file change together: whoever lists both must not come in between.
+        self._changing = threading.RLock()
+        self.index, reason = index_rebuild.opened(root, self._listing)
+        if reason is not None:
+            telemetry.info("index_made", folder=str(root), reason=reason)
+
+    def close(self) -> None:
+        """Give the index back. Nothing else may be called afterwards."""
+        self.index.close()
+
+    def put(self, *parts: StoredPart) -> None:
+        """Keep parts; see the port. Files first, all of them, then one commit of the index."""
+        with self._changing:
+            new = [part.header for part in parts if not self._is_known(part.header)]
+            self._files.put(*parts)
+            try:
+                self._know([part.header for part in parts], new)
+            except BaseException:
+                for header in new:
+                    self._files.delete(header.namespace, header.id)
+                raise
+
+    def get(self, namespace: Namespace, part: PartId) -> StoredPart | None:
+        """The part, every byte verified; see the port. What cannot be used is known no more."""
+        try:
+            found = self._files.get(namespace, part)
+        except (CacheCorruptionError, IncompatibleCacheError):
+            self._lose(namespace, part)
+            raise
+        if found is None:
+            self._lose(namespace, part)
+        return found
+
+    def exists(self, namespace: Namespace, part: PartId) -> bool:
+        """Whether there is such a part. Says nothing about its health."""
+        return self._files.exists(namespace, part)
+
+    def delete(self, namespace: Namespace, *parts: PartId) -> None:
+        """Forget parts; see the port."""
+        with self._changing:
+            self.index.remove(namespace, parts)
+            for part in parts:
+                self._files.delete(namespace, part)
+
+    def headers(self, namespace: Namespace) -> Iterator[BlockHeader]:
+        """What the index knows of a namespace, blocks before those that follow them."""
+        for outline in self.index.outlines(namespace):
+            tokens = self.index.tokens(namespace, (outline.key,)).get(outline.key)
+            if tokens is not None:
+                yield outline.header(namespace, tokens_from_bytes(tokens))
+
+    def outlines(self, namespace: Namespace) -> Iterator[PartOutline]:
+        """The same without the tokens."""
+        return self.index.outlines(namespace)
+
+    def tokens(self, namespace: Namespace, keys: Sequence[BlockKey]) -> Mapping[BlockKey, bytes]:
+        """The tokens of blocks; see the port."""
+        return self.index.tokens(namespace, keys)
+
+    def nbytes(self, namespace: Namespace, part: PartId) -> int:
+        """Bytes that a part's file holds; 0 if it is not there any more."""
+        return self._files.nbytes(namespace, part)
+
+    def used(self, namespace: Namespace, keys: Sequence[BlockKey]) -> None:
+        """Blocks have been used now."""
+        now = self._clock.time()
+        self.index.use({(namespace, key): now for key in keys})
+
+    def sweep(self) -> Iterator[tuple[PartId, ...]]:
+        """Bring index and files together, a folder a step: by names, nothing is opened.
+
+        Files without a row go: what was being written, or deleted, when a process ended. So do
+        rows without a file, which each step tells.
+        """
+        known = [namespace[:12] for namespace in self.index.namespaces()]
+        there = [folder.name for folder in self._listing.listed(self._listing.folder)]
+        removed = 0
+        for folder in dict.fromkeys((*known, *there)):
+            for place in _PLACES:
+                with self._changing:
+                    orphans, gone = self._sweep(self._listing.folder / folder / place)
+                removed += orphans
+                yield gone
+        if removed:
+            self._telemetry.info("orphans_swept", files=removed)
+
+    def _sweep(self, folder: Path) -> tuple[int, tuple[PartId, ...]]:
+        try:
+            names = [path.name for path in folder.iterdir()]
+        except (FileNotFoundError, NotADirectoryError):
+            names = []
+        except OSError as error:
+            self._telemetry.warning("block_folder_skipped", file=folder.name, reason=str(error))
+            return 0, ()
+        there = {part: name for name in names if (part := part_of(name))}
+        known = self.index.within(folder.parent.name, folder.name)
+        orphans = [name for part, name in there.items() if part not in known]
+        for name in orphans:
+            with suppress(OSError):
+                (folder / name).unlink()
+        gone = tuple(part for part in known if part not in there)
+        for part in gone:
+            self.index.remove(known[part], (part,))
+        return len(orphans), gone
+
+    def _is_known(self, header: BlockHeader) -> bool:
+        return self.index.contains(header.namespace, header.id)
+
+    def _know(self, headers: Sequence[BlockHeader], new: Sequence[BlockHeader]) -> None:
+        now = self._clock.time()
+        rows = [
+            IndexedPart(header, index_rebuild.allocated(self._path(header)), now)
+            for header in headers
+        ]
+        written = sum(self._files.nbytes(header.namespace, header.id) for header in new)
+        self.index.add(rows, now, written)
+
+    def _path(self, header: BlockHeader) -> Path:
+        return self._listing.path(header.namespace, header.id)
+
+    def _lose(self, namespace: Namespace, part: PartId) -> None:
+        """Know a part no more whose file is gone."""
+        with self._changing:
+            if self.index.contains(namespace, part) and not self._files.exists(namespace, part):
+                self.index.remove(namespace, (part,))
