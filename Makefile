@@ -76,6 +76,10 @@ families: $(READY) ## Every model family restored and uninterrupted, into docs/m
 bench: $(READY) ## Ratios of cold, warm and hot in one run, judged (BENCH='--history-tokens 500': quicker)
 	$(BIN)/python -m bench.demo $(BENCH)
 
+.PHONY: soak
+soak: $(READY) ## What holds only at full size: a restart with 100,000 blocks
+	$(BIN)/python -m bench.restart
+
 .PHONY: test
 test: $(READY) ## All tests, with the domain's coverage
 	$(PYTEST) --cov --cov-report=term

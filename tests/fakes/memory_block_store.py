@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from semantic.domain.block import BlockHeader, PartId, PartOutline, StoredPart
+from semantic.domain.block import BlockHeader, PartId, PartKind, PartOutline, StoredPart
 from semantic.domain.block_hash import token_bytes
 from semantic.domain.errors import CacheCorruptionError, CachePersistenceError
 from semantic.domain.ids import BlockKey, Namespace
@@ -14,6 +14,7 @@ class MemoryBlockStore:
     def __init__(self) -> None:
         self.failing = False
         self._parts: dict[tuple[Namespace, PartId], StoredPart] = {}
+        self._tokens: dict[tuple[Namespace, BlockKey], bytes] = {}
         self._damaged: set[tuple[Namespace, PartId]] = set()
 
     def put(self, *parts: StoredPart) -> None:
@@ -23,6 +24,8 @@ class MemoryBlockStore:
             if place in self._damaged:
                 self._set_aside(place)
             self._parts.setdefault(place, part)
+            tokens = token_bytes(part.header.tokens)
+            self._tokens[part.header.namespace, part.header.key] = tokens
 
     def get(self, namespace: Namespace, part: PartId) -> StoredPart | None:
         self._check("read")
@@ -49,10 +52,9 @@ class MemoryBlockStore:
         return (header.outline for header in self.headers(namespace))
 
     def tokens(self, namespace: Namespace, keys: Sequence[BlockKey]) -> Mapping[BlockKey, bytes]:
+        # As an index does: what disappears behind the store's back is still known.
         return {
-            header.key: token_bytes(header.tokens)
-            for header in self.headers(namespace)
-            if header.key in keys
+            key: self._tokens[namespace, key] for key in keys if (namespace, key) in self._tokens
         }
 
     def nbytes(self, namespace: Namespace, part: PartId) -> int:
@@ -66,6 +68,9 @@ class MemoryBlockStore:
     def _set_aside(self, place: tuple[Namespace, PartId]) -> None:
         self._parts.pop(place, None)
         self._damaged.discard(place)
+        namespace, (key, _) = place
+        if not any((namespace, PartId(key, kind)) in self._parts for kind in PartKind):
+            self._tokens.pop((namespace, key), None)
 
     def _check(self, action: str) -> None:
         if self.failing:

@@ -3,14 +3,11 @@
 Blocks go before the record that leads to them: a deletion that was cut short can be repeated.
 """
 
-from semantic.application.agent_inspection import lineages, memories
+from semantic.application.agent_inspection import known_blocks, lineages, memories
 from semantic.domain.agent import AgentId, AgentRecord
 from semantic.domain.block import num_blocks
-from semantic.domain.block_hash import root_key
-from semantic.domain.cache_spec import BLOCK_SIZE
 from semantic.domain.ids import Namespace
 from semantic.domain.lineage import private_blocks
-from semantic.domain.prefix_index import PrefixIndex
 from semantic.ports.administration import Deletion
 from semantic.ports.agent_store import AgentStore
 from semantic.ports.block_store import BlockStore
@@ -32,12 +29,10 @@ def delete_agent(name: str, records: AgentStore, blocks: BlockStore) -> Deletion
 def delete_memory(record: AgentRecord, records: AgentStore, blocks: BlockStore) -> int:
     """Forget what one model remembers of an agent; the number of blocks that went."""
     namespace = Namespace(record.namespace)
-    index = PrefixIndex(root_key(namespace), BLOCK_SIZE)
-    for header in blocks.headers(namespace):
-        index.add(header)
+    index = known_blocks(namespace, blocks)
     own, others = lineages(record, records)
     tops = private_blocks(index, own, others)
-    doomed = [part for top in tops for part in index.remove(top)]
+    doomed = [part for top in tops for part in index.remove_all(top)]
     # What a block exists by goes last: what adds to it would not be found without it.
     for part in reversed(doomed):
         blocks.delete(namespace, part)

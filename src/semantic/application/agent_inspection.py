@@ -4,6 +4,7 @@ Records are gone through one at a time: together they may be larger than memory.
 """
 
 from collections.abc import Iterator
+from functools import partial
 
 from semantic.domain.agent import AgentId, AgentRecord
 from semantic.domain.block_hash import root_key
@@ -53,6 +54,14 @@ def lineages(record: AgentRecord, records: AgentCatalogue) -> tuple[Lineage, Lin
     return own, others
 
 
+def known_blocks(namespace: Namespace, blocks: BlockCatalogue) -> PrefixIndex:
+    """An index of what a store holds of a namespace, tokens staying where they are."""
+    fetch = partial(blocks.tokens, namespace)
+    index = PrefixIndex(root_key(namespace), BLOCK_SIZE, fetch=fetch)
+    index.learn(namespace, blocks.outlines(namespace))
+    return index
+
+
 def _branches_of_others(
     record: AgentRecord, records: AgentCatalogue
 ) -> Iterator[tuple[TokenId, ...]]:
@@ -66,9 +75,7 @@ def _footprint(
 ) -> AgentFootprint:
     namespace = Namespace(record.namespace)
     own, others = lineages(record, records)
-    index = PrefixIndex(root_key(namespace), BLOCK_SIZE)
-    for header in blocks.headers(namespace):
-        index.add(header)
+    index = known_blocks(namespace, blocks)
     sizes = {
         header.key: sum(blocks.nbytes(namespace, part) for part in index.parts(header.key))
         for header in own.blocks_in(index)

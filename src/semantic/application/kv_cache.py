@@ -7,7 +7,7 @@ compute; a block is kept only where its parent is, and handed to the disk only a
 chain has no hole. Owned by the engine's thread.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Sequence as Tokens
 from dataclasses import dataclass, field, replace
 
@@ -16,7 +16,7 @@ from semantic.application.write_behind import WriteBehind
 from semantic.domain.block import BlockHeader, PartId, PartKind, StoredPart
 from semantic.domain.block_hash import block_key, root_key
 from semantic.domain.cache_spec import BLOCK_SIZE
-from semantic.domain.errors import IncompatibleCacheError
+from semantic.domain.errors import CachePersistenceError, IncompatibleCacheError
 from semantic.domain.ids import BlockKey, TokenId
 from semantic.domain.lineage import Lineage, private_blocks
 from semantic.domain.prefix_index import BlockUse, PrefixIndex
@@ -67,15 +67,16 @@ class KvCache:
         self._rule = capabilities.spec.resume_rule if capabilities.spec else ResumeRule()
         self._namespace = capabilities.namespace
         self._root = root_key(self._namespace)
-        self._index = PrefixIndex(self._root, BLOCK_SIZE, self._rule)
+        self._store: BlockStore | None = None
+        self._index = PrefixIndex(self._root, BLOCK_SIZE, self._rule, self._stored_tokens)
         self._hot = HotParts(limits.hot_bytes)
         self._memory_only: set[PartId] = set()
 
     def discover(self, store: BlockStore) -> int:
         """Learn what `store` holds of this model; return the number of blocks."""
+        self._store = store
         if self._keeps:
-            for header in store.headers(self._namespace):
-                self._index.add(header)
+            self._index.learn(self._namespace, store.outlines(self._namespace))
         return len(self._index)
 
     def marks(self, num_prompt: int, system_end: int) -> tuple[int, ...]:
@@ -131,16 +132,12 @@ class KvCache:
 
     def forget(self, part: PartId) -> tuple[PartId, ...]:
         """A part cannot be used any more: it and what builds on it, which is returned, is lost."""
-        removed = self._index.remove_part(part)
-        for gone in removed:
-            self._hot.discard(gone)
-            self._memory_only.discard(gone)
-        return removed
+        return self._let_go(self._index.remove_part(part))
 
     def drop(self, own: Lineage, others: Lineage) -> tuple[PartId, ...]:
         """Forget the blocks of `own` that the others can do without; return all that went."""
         tops = private_blocks(self._index, own, others)
-        return tuple(part for top in tops for part in self._forget_block(top))
+        return self._let_go(part for top in tops for part in self._index.remove_all(top))
 
     def capture(self, sequence: Sequence, chain: Chain) -> None:
         """Seal the full blocks that `sequence` has completed, and take the point it has come to.
@@ -274,9 +271,22 @@ class KvCache:
         self._telemetry.warning("block_unusable", key=part.key, part=part.kind.value, error=problem)
         return None
 
-    def _forget_block(self, key: BlockKey) -> tuple[PartId, ...]:
-        parts = self._index.parts(key)
-        return self.forget(parts[0]) if parts else ()
+    def _let_go(self, removed: Iterable[PartId]) -> tuple[PartId, ...]:
+        gone = tuple(removed)
+        for part in gone:
+            self._hot.discard(part)
+            self._memory_only.discard(part)
+        return gone
+
+    def _stored_tokens(self, keys: Tokens[BlockKey]) -> Mapping[BlockKey, bytes]:
+        """Tokens of blocks in the store. Those it cannot tell are not found, and recomputed."""
+        if self._store is None or not keys:
+            return {}
+        try:
+            return self._store.tokens(self._namespace, keys)
+        except CachePersistenceError as error:
+            self._telemetry.warning("tokens_unreadable", error=str(error))
+            return {}
 
     def _write(self, part: StoredPart, replaces: tuple[PartId, ...]) -> bool:
         if not self._rests_on_memory(part.header) and self._writes.submit(part, replaces):

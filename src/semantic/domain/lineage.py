@@ -47,11 +47,14 @@ class Lineage:
         return parent in self._after
 
     def blocks_in(self, index: PrefixIndex) -> tuple[BlockHeader, ...]:
-        """The blocks that belong to a branch, parents before children within each branch."""
+        """The blocks that belong to a branch, parents before children within each branch.
+
+        What is left of a block that is gone belongs to a branch as the block did.
+        """
         return tuple(
             header
             for parent in self._after
-            for header in index.children(parent)
+            for header in (*index.children(parent), *index.strays(parent))
             if self._owns(header)
         )
 
@@ -71,7 +74,10 @@ class Lineage:
 
 
 def private_blocks(index: PrefixIndex, own: Lineage, others: Lineage) -> tuple[BlockKey, ...]:
-    """Blocks of `own` that the others can do without. What follows them is theirs alone, too."""
+    """Blocks of `own` that the others can do without. What follows them is theirs alone, too.
+
+    Among them is what is left of blocks that are gone: see `PrefixIndex.remove_all`.
+    """
     return tuple(header.key for header in own.blocks_in(index) if not others.contains(header))
 
 

@@ -1,19 +1,20 @@
 """Which blocks exist, and which of them begin a given token sequence.
 
-A tree of blocks by parent key. Full blocks are found by their content address, one look-up a
-block; where the chain ends, the children's own tokens decide how much of one more can be used.
-What a match may end on is the model's `ResumeRule`.
+Full blocks are found by their content address, one look-up a block; where the chain ends, the
+children's own tokens decide how much of one more can be used. What a match may end on is the
+model's `ResumeRule`.
 
 Invariant: a block is reachable from the root only through blocks that are in the index too;
 `match` never returns a chain with a hole, nor one that cannot be continued.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from semantic.domain.block import BlockHeader, PartId, PartKind
-from semantic.domain.block_hash import full_blocks
-from semantic.domain.ids import BlockKey, TokenId
+from semantic.domain.block import BlockHeader, PartId, PartKind, PartOutline
+from semantic.domain.block_hash import block_key, full_blocks
+from semantic.domain.block_tree import BlockTree, Node, TokenSource
+from semantic.domain.ids import BlockKey, Namespace, TokenId
 from semantic.domain.resume import ResumeRule
 
 
@@ -44,67 +45,55 @@ def common_length(left: Sequence[TokenId], right: Sequence[TokenId]) -> int:
 
 
 class PrefixIndex:
-    """The blocks of one namespace."""
+    """The blocks of one namespace. `fetch` gives the tokens of those that were `learn`ed."""
 
-    def __init__(self, root: BlockKey, block_size: int, rule: ResumeRule | None = None) -> None:
+    def __init__(
+        self,
+        root: BlockKey,
+        block_size: int,
+        rule: ResumeRule | None = None,
+        fetch: TokenSource = lambda _: {},
+    ) -> None:
         self._root = root
         self._block_size = block_size
         self._rule = rule or ResumeRule()
-        self._headers: dict[BlockKey, BlockHeader] = {}
-        self._children: dict[BlockKey, dict[BlockKey, None]] = {}
-        self._extras: dict[BlockKey, tuple[PartKind, ...]] = {}
+        self._tree = BlockTree(fetch)
 
     def __len__(self) -> int:
-        return len(self._headers)
+        return len(self._tree)
 
     def __contains__(self, part: PartId) -> bool:
-        if part.kind.begins:
-            header = self._headers.get(part.key)
-            return header is not None and header.kind is part.kind
-        return part.kind in self._extras.get(part.key, ())
+        return part in self._tree
 
     def knows(self, key: BlockKey) -> bool:
         """Whether there is such a block."""
-        return key in self._headers
+        return self._tree.block(key) is not None
 
     def add(self, header: BlockHeader) -> None:
         """Make a part known. Adding one twice changes nothing; they come in any order."""
-        if header.id in self:
-            return
-        if header.kind.begins:
-            self._headers[header.key] = header
-            self._children.setdefault(header.parent, {})[header.key] = None
-        else:
-            self._extras[header.key] = (*self._extras.get(header.key, ()), header.kind)
+        self._tree.add(header)
+
+    def learn(self, namespace: Namespace, parts: Iterable[PartOutline]) -> None:
+        """The same for many parts, whose tokens are fetched where they are needed."""
+        self._tree.learn(namespace, parts)
+
+    def release(self, key: BlockKey) -> None:
+        """Hold the tokens of a block that was added no more: they can be fetched now."""
+        self._tree.release(key)
 
     def header(self, key: BlockKey) -> BlockHeader | None:
-        """The header of the part that a block exists by."""
-        return self._headers.get(key)
+        """The header of the part that a block exists by; None if its tokens cannot be had."""
+        node = self._tree.block(key)
+        found = self._tree.headers([(key, node)]) if node else ()
+        return found[0] if found else None
 
     def parts(self, key: BlockKey) -> tuple[PartId, ...]:
         """What there is of a block, the part it exists by first."""
-        header = self._headers.get(key)
-        begins = (header.kind,) if header else ()
-        return tuple(PartId(key, kind) for kind in (*begins, *self._extras.get(key, ())))
+        return self._tree.parts(key)
 
     def remove(self, key: BlockKey) -> tuple[PartId, ...]:
         """Forget a block and all that were reachable only through it; return their parts."""
-        header = self._headers.get(key)
-        if header is None:
-            return ()
-        siblings = self._children[header.parent]
-        del siblings[key]
-        if not siblings:
-            del self._children[header.parent]
-        # A list, not recursion: a long conversation's chain is deeper than Python's stack.
-        blocks = [key]
-        removed: list[PartId] = []
-        for block in blocks:
-            removed.extend(self.parts(block))
-            del self._headers[block]
-            self._extras.pop(block, None)
-            blocks.extend(self._children.pop(block, ()))
-        return tuple(removed)
+        return self._tree.remove(key)
 
     def remove_part(self, part: PartId) -> tuple[PartId, ...]:
         """Forget a part, and with the one that a block exists by the block; return what went."""
@@ -112,14 +101,22 @@ class PrefixIndex:
             return ()
         if part.kind.begins:
             return self.remove(part.key)
-        rest = tuple(kind for kind in self._extras.pop(part.key) if kind is not part.kind)
-        if rest:
-            self._extras[part.key] = rest
+        self._tree.remove_extra(part)
         return (part,)
+
+    def remove_all(self, key: BlockKey) -> tuple[PartId, ...]:
+        """Forget a block as `remove` does, or what is left of one."""
+        return self.remove(key) or tuple(
+            gone for part in self.parts(key) for gone in self.remove_part(part)
+        )
 
     def children(self, parent: BlockKey) -> tuple[BlockHeader, ...]:
         """The blocks that follow `parent`."""
-        return tuple(self._headers[key] for key in self._children.get(parent, ()))
+        return self._tree.headers(self._tree.children(parent))
+
+    def strays(self, parent: BlockKey) -> tuple[BlockHeader, ...]:
+        """What is left of blocks that followed `parent`: parts that only add to them."""
+        return self._tree.headers(self._tree.strays(parent))
 
     def match(
         self, tokens: Sequence[TokenId], available: Available | None = None
@@ -130,19 +127,8 @@ class PrefixIndex:
         it. With `available`, only such parts count.
         """
         usable = available or self.__contains__
-        chain: list[BlockHeader] = []
-        for _, key in full_blocks(self._root, tokens, self._block_size):
-            if key not in self._headers or not usable(self._headers[key].id):
-                break
-            chain.append(self._headers[key])
-        for count in range(len(chain), -1, -1):
-            before, position = chain[:count], count * self._block_size
-            parent = before[-1].key if before else self._root
-            ahead = tokens[position : position + self._block_size]
-            for last, length in self._beginning(parent, ahead, usable):
-                if uses := self._resumable([*before, last], position + length, usable):
-                    return uses
-            if uses := self._resumable(before, position, usable):
+        for chain, position in self._beginnings(tokens, usable):
+            if uses := self._resumable(chain, position, usable):
                 return uses
         return ()
 
@@ -155,17 +141,14 @@ class PrefixIndex:
         parent = self._root
         for start in range(0, len(tokens), self._block_size):
             ahead = tuple(tokens[start : start + self._block_size])
-            here = [child for child in self.children(parent) if _begins(child, ahead)]
-            for child in sorted(here, key=lambda child: child.end):
-                state = PartId(child.key, PartKind.STATE)
-                if child.kind is PartKind.TAIL:
-                    points.append(self.parts(child.key))
-                elif state in self:
-                    points.append((state,))
-            full = [child.key for child in here if child.kind is PartKind.FULL]
-            if not full:
+            points += [self.parts(tail) for tail in self._tails(parent, ahead)]
+            parent = block_key(parent, ahead)
+            node = self._tree.block(parent)
+            if node is None or node.kinds[0] is not PartKind.FULL:
                 break
-            (parent,) = full
+            state = PartId(parent, PartKind.STATE)
+            if state in self:
+                points.append((state,))
         return tuple(points)
 
     def superseded(self, header: BlockHeader) -> tuple[BlockKey, ...]:
@@ -175,43 +158,75 @@ class PrefixIndex:
         """
         if not self._rule.anywhere:
             return ()
-        return tuple(
-            key
-            for key in self._children.get(header.parent, ())
-            if key != header.key
-            and self._headers[key].kind is PartKind.TAIL
-            and len(self._headers[key].tokens) <= len(header.tokens)
-            and header.tokens[: len(self._headers[key].tokens)] == self._headers[key].tokens
-        )
+        tails = self._tails(header.parent, header.tokens)
+        return tuple(key for key in tails if key != header.key)
 
-    def _beginning(
-        self, parent: BlockKey, tokens: Sequence[TokenId], usable: Available
-    ) -> Iterator[tuple[BlockHeader, int]]:
+    def _tails(self, parent: BlockKey, tokens: tuple[TokenId, ...]) -> tuple[BlockKey, ...]:
+        """Tails after `parent` all of whose tokens stand at the beginning of `tokens`."""
+        short = (
+            (key, node)
+            for key, node in self._tree.children(parent)
+            if node.kinds[0] is PartKind.TAIL and node.length <= len(tokens)
+        )
+        found = [one for one in self._tree.headers(short) if _begins(one, tokens)]
+        return tuple(one.key for one in sorted(found, key=lambda one: one.end))
+
+    def _beginnings(
+        self, tokens: Sequence[TokenId], usable: Available
+    ) -> Iterator[tuple[list["_Found"], int]]:
+        """Chains that begin `tokens`, and how far; the longest first, the empty one last."""
+        chain: list[_Found] = []
+        for _, key in full_blocks(self._root, tokens, self._block_size):
+            node = self._tree.block(key)
+            if node is None or not usable(PartId(key, node.kinds[0])):
+                break
+            chain.append((key, node))
+        tried: BlockKey | None = None
+        for count in range(len(chain), -1, -1):
+            before, position = chain[:count], count * self._block_size
+            parent = before[-1][0] if before else self._root
+            ahead = tokens[position : position + self._block_size]
+            for last, length in self._begun(parent, ahead, tried, usable):
+                yield [*before, last], position + length
+            yield before, position
+            tried = parent
+
+    def _begun(
+        self, parent: BlockKey, tokens: Sequence[TokenId], tried: BlockKey | None, usable: Available
+    ) -> Iterator[tuple["_Found", int]]:
         """Blocks after `parent` that begin `tokens`, and how much of each; the longest first."""
-        found: list[tuple[int, BlockHeader]] = []
-        for header in self.children(parent):
+        nodes = {
+            key: node
+            for key, node in self._tree.children(parent)
+            if key != tried and usable(PartId(key, node.kinds[0]))
+        }
+        found: list[tuple[int, BlockKey]] = []
+        for header in self._tree.headers(nodes.items()) if tokens else ():
             length = common_length(header.tokens, tokens)
             whole = length == len(header.tokens)
-            if length and usable(header.id) and (whole or self._rule.inside(len(header.tokens))):
-                found.append((length, header))
+            if length and (whole or self._rule.inside(len(header.tokens))):
+                found.append((length, header.key))
         # Among equals the smallest key: not the order in which blocks became known, which a
         # restart changes, so that a restored run takes the bytes the running one would.
-        found.sort(key=lambda item: (-item[0], item[1].key))
-        return ((header, length) for length, header in found)
+        found.sort(key=lambda item: (-item[0], item[1]))
+        return (((key, nodes[key]), length) for length, key in found)
 
     def _resumable(
-        self, chain: Sequence[BlockHeader], position: int, usable: Available
+        self, chain: Sequence["_Found"], position: int, usable: Available
     ) -> tuple[BlockUse, ...]:
         """How the chain is used to go on from `position`; empty if it cannot be."""
         uses: list[BlockUse] = []
         # From the end, where what is lacking lacks: most positions are ruled out at once.
-        for header in reversed(chain):
-            end = min(header.end, position)
+        for key, node in reversed(chain):
+            end = min(node.end, position)
             needed = self._rule.needed(end, position)
-            if not all(usable(PartId(header.key, kind)) for kind in needed):
+            if not all(usable(PartId(key, kind)) for kind in needed):
                 return ()
-            uses.append(BlockUse(header.key, end - header.start, (header.kind, *needed)))
+            uses.append(BlockUse(key, end - node.start, (node.kinds[0], *needed)))
         return tuple(reversed(uses))
+
+
+_Found = tuple[BlockKey, Node]
 
 
 def _begins(header: BlockHeader, tokens: tuple[TokenId, ...]) -> bool:

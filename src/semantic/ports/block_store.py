@@ -16,15 +16,15 @@ class BlockCatalogue(Protocol):
     def nbytes(self, namespace: Namespace, part: PartId) -> int:
         """Bytes that a part takes; 0 if it is not there any more."""
 
-
-class BlockStore(BlockCatalogue, Protocol):
-    """Immutable parts of blocks by name. Safe to call from several threads."""
-
     def outlines(self, namespace: Namespace) -> Iterator[PartOutline]:
         """What there is of a namespace, without the tokens: cheap, however much it is."""
 
     def tokens(self, namespace: Namespace, keys: Sequence[BlockKey]) -> Mapping[BlockKey, bytes]:
         """The tokens of blocks, as `token_bytes` writes them; of unknown ones there are none."""
+
+
+class BlockStore(BlockCatalogue, Protocol):
+    """Immutable parts of blocks by name. Safe to call from several threads."""
 
     def put(self, *parts: StoredPart) -> None:
         """Keep parts; first writer wins. Once it returns, all of them survive a crash.

@@ -50,6 +50,19 @@ def test_all_parts_of_a_block_go(stores: Stores) -> None:
     assert len(list(blocks.headers(NAMESPACE))) == 2 * 3
 
 
+@pytest.mark.parametrize("gone", [0, 1])
+def test_what_is_left_of_a_damaged_block_goes_too(stores: Stores, gone: int) -> None:
+    records, blocks = stores
+    extras = (PartKind.SLIDING, PartKind.STATE)
+    remember(records, blocks, "al", tokens(300), extras=extras)
+    bos = remember(records, blocks, "bo", tokens(300, of=2), extras=extras)
+    begins = [one for one in blocks.headers(NAMESPACE) if one.kind.begins and one.key not in bos]
+    begins.sort(key=lambda one: one.start)
+    blocks.delete(NAMESPACE, begins[gone].id)  # as if it had been set aside
+    delete_agent("al", records, blocks)
+    assert held(blocks) == bos
+
+
 def test_what_another_agent_needs_stays(stores: Stores) -> None:
     records, blocks = stores
     shared = tokens(512)

@@ -49,3 +49,14 @@ def test_a_block_exists_by_one_part_only() -> None:
     parts = [PartId(BlockKey("a"), kind) for kind in PartKind if kind is not PartKind.TAIL]
     assert num_blocks([*parts, PartId(BlockKey("b"), PartKind.TAIL)]) == 2
     assert num_blocks([]) == 0
+
+
+def test_an_outline_is_a_header_without_its_tokens() -> None:
+    outline = HEADER.outline
+    assert outline.id == HEADER.id
+    assert (outline.parent, outline.start, outline.length) == (
+        HEADER.parent,
+        HEADER.start,
+        len(HEADER.tokens),
+    )
+    assert outline.header(HEADER.namespace, HEADER.tokens) == HEADER

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -84,6 +85,15 @@ def test_an_equal_conversation_of_another_agent_keeps_everything() -> None:
 def test_a_branch_that_ends_with_a_block_owns_nothing_behind_it() -> None:
     index = index_of([1, 2, 3, 9])
     assert [header.tokens for header in lineage([1, 2, 3]).blocks_in(index)] == [(1, 2, 3)]
+
+
+def test_what_is_left_of_a_block_belongs_to_its_branch() -> None:
+    stray = replace(chain([1, 2, 3, 4, 5])[1], kind=PartKind.STATE)
+    index = index_of([1, 2, 3])
+    index.add(stray)
+    assert stray.key in private(index, [[1, 2, 3, 4, 5]], [])
+    assert stray.key not in private(index, [[1, 2, 3, 9]], [])
+    assert stray.key not in private(index, [[1, 2, 3, 4, 5]], [[1, 2, 3, 4, 5]])
 
 
 def test_no_branches_own_nothing() -> None:

@@ -13,7 +13,7 @@ from hypothesis.stateful import (
 )
 
 from semantic.domain.block import BlockHeader, PartId, PartKind
-from semantic.domain.block_hash import block_key, root_key
+from semantic.domain.block_hash import block_key, root_key, token_bytes
 from semantic.domain.ids import BlockKey, Namespace, TokenId
 from semantic.domain.prefix_index import BlockUse, PrefixIndex, common_length
 from semantic.domain.resume import ResumeRule
@@ -247,6 +247,86 @@ class TestParts:
         assert len(index) == 0
 
 
+class Library:
+    """Tokens that rest elsewhere. `asked` are the keys that were asked for."""
+
+    def __init__(self, *headers: BlockHeader) -> None:
+        self.tokens = {one.key: token_bytes(one.tokens) for one in headers}
+        self.asked: list[BlockKey] = []
+
+    def __call__(self, keys: Sequence[BlockKey]) -> dict[BlockKey, bytes]:
+        self.asked += keys
+        return {key: self.tokens[key] for key in keys if key in self.tokens}
+
+
+class TestTokensElsewhere:
+    def learned(self, library: Library, *headers: BlockHeader) -> PrefixIndex:
+        index = PrefixIndex(ROOT, SIZE, fetch=library)
+        index.learn(NAMESPACE, (one.outline for one in headers))
+        return index
+
+    def test_full_blocks_are_found_without_their_tokens(self) -> None:
+        library = Library()
+        index = self.learned(library, SECOND, FIRST)
+        assert [use.key for use in index.match(PROMPT)] == [FIRST.key, SECOND.key]
+        assert library.asked == []
+
+    def test_only_what_may_be_used_in_part_is_asked_for(self) -> None:
+        others = [header(8, number, after=FIRST) for number in range(5)]
+        library = Library(FIRST, SECOND, TAIL, *others)
+        index = self.learned(library, FIRST, SECOND, TAIL, *others)
+        assert index.match(PROMPT)[-1] == BlockUse(TAIL.key, 2, TAIL_PART)
+        assert library.asked == [TAIL.key]
+        assert index.match([1, 2, 3, 4, 5])[-1] == BlockUse(SECOND.key, 2)
+        assert set(library.asked) == {TAIL.key, SECOND.key, *(one.key for one in others)}
+
+    def test_a_block_whose_tokens_cannot_be_had_is_not_used_in_part(self) -> None:
+        index = self.learned(Library(FIRST), FIRST, TAIL)
+        assert index.match([1, 2, 9]) == (BlockUse(FIRST.key, 2),)
+        index = self.learned(Library(), FIRST)
+        assert index.match([1, 2, 9]) == ()
+        assert index.header(FIRST.key) is None
+        assert index.children(ROOT) == ()
+
+    def test_what_was_added_is_held_until_it_is_released(self) -> None:
+        library = Library(FIRST)
+        index = PrefixIndex(ROOT, SIZE, fetch=library)
+        index.add(FIRST)
+        assert index.header(FIRST.key) == FIRST
+        assert library.asked == []
+        index.release(FIRST.key)
+        index.release(SECOND.key)
+        assert index.header(FIRST.key) == FIRST
+        assert library.asked == [FIRST.key]
+
+
+class TestStrays:
+    def test_what_adds_to_a_block_that_is_gone_is_not_lost_sight_of(self) -> None:
+        state, *_ = with_extras(SECOND, STATE)[1:]
+        index = index_of(FIRST, state)
+        assert index.strays(FIRST.key) == (state,)
+        assert index.children(FIRST.key) == ()
+        assert index.remove(SECOND.key) == ()
+        assert index.remove_all(SECOND.key) == (state.id,)
+        assert index.strays(FIRST.key) == ()
+        assert index.parts(SECOND.key) == ()
+
+    def test_it_becomes_part_of_the_block_again(self) -> None:
+        index = index_of(FIRST, *with_extras(SECOND, STATE)[1:])
+        index.add(SECOND)
+        assert index.strays(FIRST.key) == ()
+        assert index.parts(SECOND.key) == (SECOND.id, PartId(SECOND.key, STATE))
+        assert index.remove_all(FIRST.key) == (FIRST.id, SECOND.id, PartId(SECOND.key, STATE))
+
+    def test_all_that_is_left_goes(self) -> None:
+        index = index_of(*with_extras(FIRST, SLIDING, STATE)[1:])
+        assert set(index.remove_all(FIRST.key)) == {
+            PartId(FIRST.key, SLIDING),
+            PartId(FIRST.key, STATE),
+        }
+        assert index.remove_all(FIRST.key) == ()
+
+
 class TestResumePoints:
     def test_they_are_tails_with_all_they_consist_of_and_states_of_full_blocks(self) -> None:
         early = header(4, after=FIRST)
@@ -351,7 +431,7 @@ class PrefixIndexMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.index = PrefixIndex(ROOT, SIZE, self.RULE)
+        self.index = PrefixIndex(ROOT, SIZE, self.RULE, self.fetch)
         self.model: list[BlockHeader] = []
         self.extras: set[PartId] = set()
         self.seen: list[BlockHeader] = []
@@ -375,6 +455,15 @@ class PrefixIndexMachine(RuleBasedStateMachine):
     def add_to_a_block(self, data: st.DataObject) -> None:
         block = data.draw(st.sampled_from(self.seen))
         self.add_extra(block, data.draw(st.sampled_from(self.RULE.extras)))
+
+    def fetch(self, keys: Sequence[BlockKey]) -> dict[BlockKey, bytes]:
+        """Everything that ever was rests elsewhere, too."""
+        return {one.key: token_bytes(one.tokens) for one in self.seen if one.key in keys}
+
+    @precondition(lambda self: bool(self.seen))
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        self.index.release(data.draw(st.sampled_from(self.seen)).key)
 
     def add_extra(self, block: BlockHeader, kind: PartKind) -> None:
         self.index.add(replace(block, kind=kind))
