@@ -67,8 +67,8 @@ class ObservedBlocks(MemoryBlockStore):
         self.writing, self.reading = Gate(), Gate()
 
     def put(self, *parts: StoredPart) -> None:
-        self.writing.enter()
         for part in parts:
+            self.writing.enter()
             self.journal.check(part.header.id)
         super().put(*parts)
         self.journal.entries.extend(("put", part.header.id) for part in parts)

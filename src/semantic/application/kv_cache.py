@@ -7,11 +7,13 @@ compute; a block is kept only where its parent is, and handed to the disk only a
 chain has no hole. Owned by the engine's thread.
 """
 
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Sequence as Tokens
 from dataclasses import dataclass, field, replace
 
 from semantic.application.hot_parts import HotParts
+from semantic.application.space_keeper import Served
 from semantic.application.write_behind import WriteBehind
 from semantic.domain.block import BlockHeader, PartId, PartKind, StoredPart
 from semantic.domain.block_hash import block_key, root_key
@@ -36,7 +38,7 @@ class CacheLimits:
     resume_points: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Chain:
     """What a running sequence has sealed.
 
@@ -71,6 +73,13 @@ class KvCache:
         self._index = PrefixIndex(self._root, BLOCK_SIZE, self._rule, self._stored_tokens)
         self._hot = HotParts(limits.hot_bytes)
         self._memory_only: set[PartId] = set()
+        self._running: list[weakref.ref[Chain]] = []
+
+    @property
+    def served(self) -> Served:
+        """What the store's keeper has to know of this model."""
+        reach = self._rule.windows[-1] - 1 if self._rule.windows else 0
+        return Served(self._namespace, reach, self._active)
 
     def discover(self, store: BlockStore) -> int:
         """Learn what `store` holds of this model; return the number of blocks."""
@@ -92,6 +101,7 @@ class KvCache:
 
         With `held`, only these parts count.
         """
+        self._hear()
         available: Callable[[PartId], bool] | None = None if held is None else held.__contains__
         return self._index.match(prompt[:-1], available) if self._keeps else ()
 
@@ -101,6 +111,7 @@ class KvCache:
         for use in reversed(uses):
             for part in reversed(use.ids):
                 self._hot.get(part)
+        self._writes.used(self._namespace, tuple(use.key for use in uses))
 
     def hot(self, part: PartId) -> PartHandle | None:
         """The part, if it is in memory."""
@@ -113,6 +124,7 @@ class KvCache:
 
         `expected` are the tokens its block must begin with: reuse is decided by tokens alone.
         """
+        self._hear()
         handle = self._imported(part, expected, found) if found else None
         if handle is None:
             self.forget(part)
@@ -124,6 +136,7 @@ class KvCache:
         self, chain: Chain, uses: tuple[BlockUse, ...], held: Mapping[PartId, PartHandle]
     ) -> None:
         """A sequence begins with `uses`: what it seals follows them."""
+        self._running = [one for one in self._running if one() is not None] + [weakref.ref(chain)]
         for use in uses:
             if use.length == BLOCK_SIZE:
                 chain.keys.append(use.key)
@@ -146,6 +159,7 @@ class KvCache:
         """
         if not self._keeps:
             return
+        self._hear()
         while (end := (len(chain.keys) + 1) * BLOCK_SIZE) <= sequence.num_computed:
             chain.keys.append(self._seal(sequence, chain, end - BLOCK_SIZE, end, PartKind.FULL))
         self._pass_out_of_sight(sequence, chain)
@@ -271,6 +285,22 @@ class KvCache:
         self._telemetry.warning("block_unusable", key=part.key, part=part.kind.value, error=problem)
         return None
 
+    def _hear(self) -> None:
+        """Learn what became of parts on their way to disk, and on it."""
+        for fate in self._writes.fates():
+            if fate.kept:
+                if fate.part.kind.begins and self._store is not None:
+                    self._index.release(fate.part.key)
+            elif fate.part in self._hot and fate.part in self._index:
+                self._memory_only.add(fate.part)
+            else:
+                self.forget(fate.part)
+
+    def _active(self) -> frozenset[BlockKey]:
+        """Blocks that running sequences stand on. May be asked from any thread."""
+        chains = [chain for one in self._running if (chain := one()) is not None]
+        return frozenset(key for chain in chains for key in tuple(chain.keys))
+
     def _let_go(self, removed: Iterable[PartId]) -> tuple[PartId, ...]:
         gone = tuple(removed)
         for part in gone:
@@ -292,9 +322,10 @@ class KvCache:
         if not self._rests_on_memory(part.header) and self._writes.submit(part, replaces):
             return True
         self._memory_only.add(part.header.id)
-        self._telemetry.warning(
-            "block_kept_in_memory_only", key=part.header.key, part=part.header.kind.value
-        )
+        if self._writes.writing:
+            self._telemetry.warning(
+                "block_kept_in_memory_only", key=part.header.key, part=part.header.kind.value
+            )
         return False
 
     def _rests_on_memory(self, header: BlockHeader) -> bool:

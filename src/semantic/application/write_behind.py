@@ -8,25 +8,23 @@ whoever waits for a record hears of it, also when it is handed in too late.
 
 import queue
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 
+from semantic.application.block_writer import BlockWriter, Fate, Write, below
+from semantic.application.space_keeper import Served, SpaceKeeper
 from semantic.domain.agent import AgentId, AgentRecord
-from semantic.domain.block import BlockHeader, PartId, StoredPart
-from semantic.domain.errors import CachePersistenceError, SemanticError
+from semantic.domain.block import PartId, StoredPart
 from semantic.domain.ids import BlockKey, Namespace
 from semantic.ports.agent_store import AgentStore
 from semantic.ports.block_store import BlockStore
 from semantic.ports.telemetry import Telemetry
 
-
-@dataclass(frozen=True, slots=True)
-class _Write:
-    part: StoredPart
-    replaces: tuple[PartId, ...]
-    context: Context = field(default_factory=copy_context)
-    """In which it is written, so that log lines name the request it comes from."""
+_TOGETHER_BYTES = 64 << 20
+_TOGETHER = 64
+"""Parts that wait together are written together, up to so many, and so many bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,43 +51,72 @@ class _Discard:
     context: Context = field(default_factory=copy_context)
 
 
+@dataclass(frozen=True, slots=True)
+class _Use:
+    namespace: Namespace
+    keys: tuple[BlockKey, ...]
+    context: Context = field(default_factory=copy_context)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tend:
+    served: Served
+    context: Context = field(default_factory=copy_context)
+
+
 class _Last:
     """Nothing comes after it."""
 
 
-_Item = _Write | _Save | _Delete | _Discard
+_Item = Write | _Save | _Delete | _Discard | _Use | _Tend
 
 
 class WriteBehind:
-    """Owns the writing thread. `submit` and `save` may be called from any thread."""
+    """Owns the writing thread. What is handed in may come from any thread.
+
+    A `keeper` holds the store within its limits; without one it has none.
+    """
 
     def __init__(
-        self, blocks: BlockStore, agents: AgentStore, limit_bytes: int, telemetry: Telemetry
+        self,
+        blocks: BlockStore,
+        agents: AgentStore,
+        limit_bytes: int,
+        telemetry: Telemetry,
+        keeper: SpaceKeeper | None = None,
     ) -> None:
-        self._blocks = blocks
         self._agents = agents
         self._limit = limit_bytes
         self._telemetry = telemetry
+        self._keeper = keeper
+        self._fates: deque[Fate] = deque()
+        self._writer = BlockWriter(blocks, keeper, telemetry, self._fates.append)
+        self._chores: Iterator[None] | None = None
+        self._next: _Item | _Last | None = None
         self._queue: queue.SimpleQueue[_Item | _Last] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._pending: dict[PartId, StoredPart] = {}
-        self._unwritten: set[BlockKey] = set()
         self._nbytes = 0
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="write-behind", daemon=True)
         self._thread.start()
 
+    @property
+    def writing(self) -> bool:
+        """Whether blocks are written at all now; why not, the keeper has told."""
+        return self._keeper is None or self._keeper.writing
+
     def submit(self, part: StoredPart, replaces: tuple[PartId, ...] = ()) -> bool:
         """Write `part`, then delete the parts it replaces. False if it will not be written.
 
-        That is so if the queue has no room, or is closed.
+        That is so if the queue has no room, or is closed, or nothing is written now.
         """
         with self._lock:
-            if self._closed or self._nbytes + part.nbytes > self._limit:
+            if self._closed or not self.writing or self._nbytes + part.nbytes > self._limit:
                 return False
             self._nbytes += part.nbytes
             self._pending[part.header.id] = part
-            self._queue.put(_Write(part, replaces))
+            self._queue.put(Write(part, replaces))
         return True
 
     def save(self, agent: AgentId, record: AgentRecord, done: Callable[[bool], None]) -> None:
@@ -119,6 +146,21 @@ class WriteBehind:
         """Delete parts that are no longer worth their space; too late, they stay."""
         self._queued(_Discard(namespace, parts))
 
+    def used(self, namespace: Namespace, keys: tuple[BlockKey, ...]) -> None:
+        """Blocks have been used: they are given up later than others."""
+        if self._keeper is not None and keys:
+            self._queued(_Use(namespace, keys))
+
+    def tend(self, served: Served) -> None:
+        """From now on keep the store in order, whenever there is nothing to write."""
+        if self._keeper is not None:
+            self._queued(_Tend(served))
+
+    def fates(self) -> Iterator[Fate]:
+        """What became of parts since it was asked last; to be asked by one thread only."""
+        while self._fates:
+            yield self._fates.popleft()
+
     def pending(self, part: PartId) -> StoredPart | None:
         """A part that is not on disk yet."""
         with self._lock:
@@ -143,72 +185,85 @@ class WriteBehind:
             return not self._closed
 
     def _run(self) -> None:
-        while not isinstance(item := self._queue.get(), _Last):
-            item.context.run(self._perform, item)
+        while not isinstance(item := self._awaited(), _Last):
+            if isinstance(item, Write):
+                self._write(item)
+            else:
+                item.context.run(self._perform, item)
+
+    def _awaited(self) -> _Item | _Last:
+        """The next item; until it comes, the store is put in order."""
+        if self._next is not None:
+            item, self._next = self._next, None
+            return item
+        while True:
+            try:
+                return self._queue.get(timeout=self._patience_s())
+            except queue.Empty:
+                self._guarded(self._do_chores)
+
+    def _patience_s(self) -> float | None:
+        if self._chores is not None:
+            return 0.0
+        return self._keeper.patience_s if self._keeper is not None else None
+
+    def _do_chores(self) -> None:
+        if self._chores is None:
+            if self._keeper is not None:
+                self._keeper.look()
+            return
+        chores, self._chores = self._chores, None
+        for _ in chores:
+            self._chores = chores  # it has not failed, nor come to its end
+            return
 
     def _perform(self, item: _Item) -> None:
         match item:
-            case _Write():
-                self._write(item)
             case _Save():
                 self._save(item)
             case _Delete():
                 self._forget(item)
             case _Discard(namespace, parts):
-                self._delete_parts(namespace, parts)
+                self._writer.delete(namespace, parts)
+            case _Use(namespace, keys):
+                self._guarded(lambda: self._writer.used(namespace, keys))
+            case _Tend(served):
+                self._chores = self._writer.tend(served)
 
-    def _put(self, part: StoredPart) -> None:
-        """Write a part, unless what it builds on is missing: a chain on disk has no hole."""
-        header = part.header
-        below = header.parent if header.kind.begins else header.key
-        if below in self._unwritten:
-            raise CachePersistenceError("the block before it could not be written")
-        self._blocks.put(part)
-        if header.kind.begins:
-            self._unwritten.discard(header.key)
-
-    def _write(self, write: _Write) -> None:
-        header = write.part.header
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """Do what may fail without harm to anybody."""
         try:
-            self._put(write.part)
-            self._delete_parts(header.namespace, write.replaces)
-        except SemanticError as error:
-            # The part stays usable in memory; after a restart it is recomputed.
-            self._not_written(header)
-            self._telemetry.warning(
-                "block_not_written", key=header.key, part=header.kind.value, error=str(error)
-            )
-        except Exception as error:  # noqa: BLE001 - the writer must outlive any one part
-            self._not_written(header)
-            self._telemetry.error(
-                "block_not_written", key=header.key, part=header.kind.value, error=repr(error)
-            )
+            work()
+        except Exception as error:  # noqa: BLE001 - the writer must outlive it
+            self._telemetry.warning("store_not_tended", error=repr(error))
+
+    def _write(self, first: Write) -> None:
+        """Write a part together with those that wait behind it."""
+        writes = self._together(first)
+        with self._lock:
+            awaited = frozenset(below(part.header) for part in self._pending.values())
+        try:
+            first.context.copy().run(self._writer.write, writes, awaited)
         finally:
             with self._lock:
-                self._nbytes -= write.part.nbytes
-                if self._pending.get(header.id) is write.part:
-                    del self._pending[header.id]
+                for write in writes:
+                    self._nbytes -= write.part.nbytes
+                    if self._pending.get(write.part.header.id) is write.part:
+                        del self._pending[write.part.header.id]
 
-    def _not_written(self, header: BlockHeader) -> None:
-        if header.kind.begins:
-            self._unwritten.add(header.key)
-
-    def _delete_parts(self, namespace: Namespace, parts: tuple[PartId, ...]) -> bool:
-        """Whether all of them went.
-
-        `parts` come as the index has them, what a block exists by first, and go the other way
-        round: what is left after half of it, or if one cannot go, is still found as a block.
-        """
-        stuck: set[BlockKey] = set()
-        for part in reversed(parts):
-            if part.key in stuck:
-                continue
+    def _together(self, first: Write) -> list[Write]:
+        writes, nbytes = [first], first.part.nbytes
+        while len(writes) < _TOGETHER and nbytes < _TOGETHER_BYTES:
             try:
-                self._blocks.delete(namespace, part)
-            except Exception as error:  # noqa: BLE001 - it only takes space
-                self._telemetry.warning("block_not_deleted", key=part.key, error=repr(error))
-                stuck.add(part.key)
-        return not stuck
+                item = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if not isinstance(item, Write):
+                self._next = item
+                break
+            writes.append(item)
+            nbytes += item.part.nbytes
+        return writes
 
     def _save(self, save: _Save) -> None:
         saved = False
@@ -220,7 +275,7 @@ class WriteBehind:
         self._tell(save.done, saved)
 
     def _forget(self, delete: _Delete) -> None:
-        deleted = self._delete_parts(delete.namespace, delete.parts)
+        deleted = self._writer.delete(delete.namespace, delete.parts)
         try:
             if deleted:
                 self._agents.delete(delete.agent)

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
-from semantic.adapters.config.settings import Settings
+from semantic.adapters.config.settings import Settings, StoreSettings
 from semantic.adapters.inbound.admin import AdminAccess
 from semantic.adapters.inbound.app import create_app
 from semantic.adapters.inbound.limits import Limits
 from semantic.adapters.outbound.mlx import blas
 from semantic.adapters.outbound.storage.agent_files import AgentFiles
+from semantic.adapters.outbound.storage.disk_space import DiskSpace
 from semantic.adapters.outbound.storage.indexed_blocks import IndexedBlocks
 from semantic.adapters.outbound.storage.store_lock import StoreLock
 from semantic.adapters.outbound.system.system_clock import SystemClock
@@ -28,7 +29,9 @@ from semantic.application.generation import AnsweringModel, Generation, Generati
 from semantic.application.kv_cache import CacheLimits, KvCache
 from semantic.application.request_log import RequestLog
 from semantic.application.scheduler import Scheduler, SchedulerLimits
+from semantic.application.space_keeper import SpaceKeeper, SpaceLimits
 from semantic.application.write_behind import WriteBehind
+from semantic.ports.clock import Clock
 from semantic.ports.inference import ModelInfo
 from semantic.ports.model_loader import LoadedModel
 from semantic.ports.telemetry import Telemetry
@@ -43,6 +46,7 @@ class Application:
     generation: Generation
     engine: EngineLoop
     writes: WriteBehind
+    blocks: IndexedBlocks
     lock: StoreLock
     telemetry: Telemetry
 
@@ -58,6 +62,8 @@ class Application:
             self.telemetry.warning("answers_not_finished", waited_s=timeout_s)
         if not self.writes.close(timeout_s):
             self.telemetry.warning("writes_not_finished", waited_s=timeout_s)
+        else:
+            self.blocks.close()
         self.lock.release()
 
 
@@ -72,7 +78,8 @@ def build(settings: Settings, admin_token: str) -> Application:
     lock = StoreLock(root)
     lock.acquire()
     blocks, records = IndexedBlocks(root, telemetry, clock), AgentFiles(root, telemetry)
-    writes = WriteBehind(blocks, records, settings.store.queue_bytes, telemetry)
+    keeper = _keeper(settings.store, blocks, clock, telemetry)
+    writes = WriteBehind(blocks, records, settings.store.queue_bytes, telemetry, keeper)
     engine = EngineLoop(settings.engine.max_batch + settings.engine.max_waiting, telemetry)
     models: list[LoadedModel] = []
 
@@ -84,7 +91,9 @@ def build(settings: Settings, admin_token: str) -> Application:
             settings.store.hot_bytes, settings.store.state_interval, settings.store.resume_points
         )
         cache = KvCache(model.executor, writes, kept, telemetry)
-        telemetry.info("store_opened", folder=str(root), blocks=cache.discover(blocks))
+        known = cache.discover(blocks)
+        telemetry.info("store_opened", folder=str(root), blocks=known, cap=keeper.cap)
+        writes.tend(cache.served)
         limits = SchedulerLimits(
             max_batch=capabilities.max_batch,
             chunk_alone=chunk_alone,
@@ -127,7 +136,23 @@ def build(settings: Settings, admin_token: str) -> Application:
         limits,
         admin=AdminAccess(administration, admin_token),
     )
-    return Application(app, info, generation, engine, writes, lock, telemetry)
+    return Application(app, info, generation, engine, writes, blocks, lock, telemetry)
+
+
+def _keeper(
+    store: StoreSettings, blocks: IndexedBlocks, clock: Clock, telemetry: Telemetry
+) -> SpaceKeeper:
+    limits = SpaceLimits(
+        max_bytes=store.max_bytes,
+        max_share=store.max_disk_share,
+        min_free_bytes=store.min_free_bytes,
+        daily_write_bytes=store.daily_write_bytes,
+        writes=store.writes,
+        high_watermark=store.high_watermark,
+        low_watermark=store.low_watermark,
+        recheck_s=store.recheck_s,
+    )
+    return SpaceKeeper(blocks, DiskSpace(store.path, blocks, clock), limits, clock, telemetry)
 
 
 def _load(settings: Settings, telemetry: Telemetry) -> tuple[LoadedModel, int]:

@@ -53,5 +53,5 @@ class BlockStore(BlockCatalogue, Protocol):
         """Forget parts, in this order; absent ones are ignored.
 
         Raises:
-            CachePersistenceError: if one could not be removed; those before it are gone.
+            CachePersistenceError: if one could not be removed.
         """

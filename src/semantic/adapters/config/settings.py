@@ -19,6 +19,7 @@ ENV_DELIMITER = "__"
 
 Count = Annotated[int, Field(ge=1)]
 Bytes = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
 Seconds = Annotated[float, Field(gt=0)]
 Text = Annotated[str, Field(min_length=1)]
 Level = Annotated[
@@ -88,6 +89,14 @@ class StoreSettings(_Section):
     """The store and its threads. An empty `dir` means the user's data folder."""
 
     dir: Folder
+    max_bytes: Bytes
+    max_disk_share: Share
+    high_watermark: Share
+    low_watermark: Share
+    min_free_bytes: Bytes
+    daily_write_bytes: Bytes
+    writes: bool
+    recheck_s: Seconds
     hot_bytes: Bytes
     queue_bytes: Bytes
     state_interval: Count

@@ -18,6 +18,7 @@ from semantic.adapters.outbound.storage import index_schema
 from semantic.domain.block import BlockHeader, PartId, PartKind, PartOutline
 from semantic.domain.block_hash import token_bytes
 from semantic.domain.errors import CacheCorruptionError, CachePersistenceError
+from semantic.domain.eviction import KeptPart
 from semantic.domain.ids import BlockKey, Namespace
 
 _KEY_BYTES = 32
@@ -148,6 +149,20 @@ class BlockIndex:
     def allocated(self) -> int:
         """Bytes that all files with a row take."""
         return int(self._rows("SELECT coalesce(sum(allocated), 0) FROM part")[0][0])
+
+    def kept(self) -> Iterator[KeptPart]:
+        """All parts of all namespaces, with what they take and when they were used."""
+        found = self._rows(
+            "SELECT name, key, kind, parent, start, num_tokens, allocated, used "
+            "FROM part JOIN namespace ON namespace.id = part.namespace"
+        )
+        names: dict[str, Namespace] = {}
+        for name, key, kind, parent, start, length, nbytes, used in found:
+            yield KeptPart(
+                names.setdefault(name, Namespace(name)),
+                PartId(BlockKey(key.hex()), _KINDS[kind]),
+                *(BlockKey(parent.hex()), start, length, nbytes, used),
+            )
 
     def namespaces(self) -> tuple[Namespace, ...]:
         """All of which there is something."""

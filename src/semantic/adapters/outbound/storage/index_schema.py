@@ -76,14 +76,13 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def connect_beside(path: Path) -> sqlite3.Connection:
-    """Open the index to look at it, beside the process that owns it or without one.
+def connect_beside(path: Path, *, at_rest: bool = False) -> sqlite3.Connection:
+    """Open the index to look at it. `at_rest`: nobody writes to it, and no log lies beside it.
 
     Raises:
         sqlite3.Error: if it is not there, cannot be opened, or is of another version.
     """
-    # Without a log nobody has it open: read as it lies there, it gets no files beside it.
-    at_rest = not os.path.lexists(f"{path}-wal")
+    # Read as it lies there, it gets no files beside it.
     connection = _connection(f"{path.as_uri()}?{'immutable=1' if at_rest else 'mode=ro'}")
     try:
         _check(connection)

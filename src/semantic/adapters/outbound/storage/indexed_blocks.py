@@ -16,7 +16,11 @@ from semantic.adapters.outbound.storage.block_index import IndexedPart
 from semantic.adapters.outbound.storage.block_listing import BlockListing, part_of
 from semantic.domain.block import BlockHeader, PartId, PartOutline, StoredPart
 from semantic.domain.block_hash import tokens_from_bytes
-from semantic.domain.errors import CacheCorruptionError, IncompatibleCacheError
+from semantic.domain.errors import (
+    CacheCorruptionError,
+    CachePersistenceError,
+    IncompatibleCacheError,
+)
 from semantic.domain.ids import BlockKey, Namespace
 from semantic.ports.clock import Clock
 from semantic.ports.telemetry import Telemetry
@@ -76,10 +80,16 @@ class IndexedBlocks:
 
     def delete(self, namespace: Namespace, *parts: PartId) -> None:
         """Forget parts; see the port."""
+        failed: CachePersistenceError | None = None
         with self._changing:
             self.index.remove(namespace, parts)
             for part in parts:
-                self._files.delete(namespace, part)
+                try:
+                    self._files.delete(namespace, part)
+                except CachePersistenceError as error:
+                    failed = failed or error
+        if failed is not None:
+            raise failed
 
     def headers(self, namespace: Namespace) -> Iterator[BlockHeader]:
         """What the index knows of a namespace, blocks before those that follow them."""

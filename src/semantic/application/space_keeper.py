@@ -1,0 +1,231 @@
+"""How much a store may take and write, and what it gives up for that.
+
+Everything in the store counts. At the high watermark blocks are evicted down to the low one
+(ADR-005); what then finds no room is not written. Writing pauses while the disk is nearly full, or
+once the day's budget is spent, and goes on by itself. Each is told once. Owned by the writing
+thread, but for `writing` and `serve`.
+"""
+
+import enum
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from semantic.domain.block import PartId
+from semantic.domain.errors import CachePersistenceError
+from semantic.domain.eviction import Evicted, Standing, evictions
+from semantic.domain.ids import BlockKey, Namespace
+from semantic.ports.block_store import BlockStore
+from semantic.ports.clock import Clock
+from semantic.ports.store_space import StoreSpace
+from semantic.ports.telemetry import Telemetry
+
+_AT_ONCE = 256
+"""Parts deleted with one commit of the index."""
+_HEADER = 8192
+"""Bytes that a file takes at most beside its tensors: its header, and the end of its last block."""
+_MEASURED_FOR = 64
+"""Writes after which the store is measured again: records and the index grow as well."""
+_LEAST_SHARE = 20
+"""On a small disk, a twentieth of it is kept free instead of `min_free_bytes`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceLimits:
+    """`max_share`: of the disk that was free at start. Watermarks are shares of the cap.
+
+    `daily_write_bytes` is 0 where there is no limit. After `recheck_s` a pause is looked at again.
+    """
+
+    max_bytes: int
+    max_share: float
+    min_free_bytes: int
+    daily_write_bytes: int
+    writes: bool
+    high_watermark: float
+    low_watermark: float
+    recheck_s: float
+
+
+class Pause(enum.Enum):
+    """Why nothing is written."""
+
+    OFF = "store.writes is false"
+    DISK = "the disk is nearly full (store.min_free_bytes)"
+    BUDGET = "as much was written today as may be (store.daily_write_bytes)"
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """The model that runs: its namespace, how far its windows reach, what answers stand on."""
+
+    namespace: Namespace
+    reach: int
+    active: Callable[[], frozenset[BlockKey]]
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """Room for so many parts of so many bytes.
+
+    They build on blocks that must stay; on those `awaited` build parts that are still to come.
+    """
+
+    nbytes: int = 0
+    parts: int = 1
+    builds_on: frozenset[BlockKey] = frozenset()
+    awaited: frozenset[BlockKey] = frozenset()
+
+
+@dataclass(slots=True)
+class _Measured:
+    usage: int
+    writes_left: int = field(default=_MEASURED_FOR)
+
+
+class SpaceKeeper:
+    """Keeps one store within its limits. `lost` hears of parts before they go."""
+
+    def __init__(
+        self,
+        blocks: BlockStore,
+        space: StoreSpace,
+        limits: SpaceLimits,
+        clock: Clock,
+        telemetry: Telemetry,
+    ) -> None:
+        self._blocks = blocks
+        self._space = space
+        self._limits = limits
+        self._clock = clock
+        self._telemetry = telemetry
+        self._served: Served | None = None
+        self._measured = _Measured(space.usage())
+        available = space.disk().free + self._measured.usage
+        self.cap = min(limits.max_bytes, int(available * limits.max_share))
+        self._pause: Pause | None = None
+        self._full = False
+        self.look()
+
+    @property
+    def writing(self) -> bool:
+        """Whether blocks are written now. May be asked from any thread."""
+        return self._pause is None
+
+    @property
+    def patience_s(self) -> float | None:
+        """When to `look` again; None if there is no need."""
+        return self._limits.recheck_s if self._pause in (Pause.DISK, Pause.BUDGET) else None
+
+    def serve(self, served: Served) -> None:
+        """Know which model runs."""
+        self._served = served
+
+    def look(self, nbytes: int = 0) -> None:
+        """Find out whether `nbytes` more may be written, and tell of a change."""
+        pause = self._reason_to_pause(nbytes)
+        if pause is not None and self._pause is None:
+            self._telemetry.warning("writing_paused", reason=pause.value)
+        elif pause is None and self._pause is not None:
+            self._telemetry.info("writing_resumed")
+        self._pause = pause
+
+    def admit(self, demand: Demand, lost: Callable[[PartId], None]) -> bool:
+        """Make room for parts; whether they may be written.
+
+        Several that would drive out more than the watermarks let go of at once are to be tried
+        one by one.
+        """
+        wanted = demand.nbytes + demand.parts * _HEADER
+        self.look(wanted)
+        low = self._limits.low_watermark * self.cap
+        at_once = self._limits.high_watermark * self.cap - low
+        if not self.writing or (demand.parts > 1 and wanted > at_once):
+            return False
+        if self._expected(wanted) > self._limits.high_watermark * self.cap:
+            self._measure()
+            if wanted <= low:  # for what does not fit at all nothing need go
+                self.shrink(lost, wanted, demand)
+        fits = self._measured.usage + wanted <= self.cap
+        if fits:
+            self._measured.usage += wanted
+        elif not self._full:
+            self._telemetry.warning("store_full", cap=self.cap, usage=self._measured.usage)
+        self._full = not fits
+        return fits
+
+    def shrink(
+        self, lost: Callable[[PartId], None], wanted: int = 0, demand: Demand | None = None
+    ) -> None:
+        """If it is above the high watermark with `wanted` more, bring it below the low one."""
+        if self._measured.usage + wanted <= self._limits.high_watermark * self.cap:
+            return
+        surplus = self._measured.usage + wanted - int(self._limits.low_watermark * self.cap)
+        surplus -= self._space.clear_quarantine(surplus)
+        going = list(
+            _as_many_as(evictions(self._space.kept(), self._standing(demand or Demand())), surplus)
+        )
+        for part in going:
+            lost(part.id)
+        before = self._measured.usage
+        self._delete(going)
+        self._measure()
+        self._telemetry.info(
+            "store_shrunk", parts=len(going), before=before, after=self._measured.usage
+        )
+
+    def sweep(self) -> Iterator[tuple[PartId, ...]]:
+        """Steps of putting the store in order; see the port."""
+        return self._space.sweep()
+
+    def used(self, namespace: Namespace, keys: tuple[BlockKey, ...]) -> None:
+        """Blocks have been used now."""
+        self._space.used(namespace, keys)
+
+    def _expected(self, wanted: int) -> int:
+        self._measured.writes_left -= 1
+        if not self._measured.writes_left:
+            self._measure()
+        return self._measured.usage + wanted
+
+    def _measure(self) -> None:
+        self._measured = _Measured(self._space.usage())
+
+    def _delete(self, going: list[Evicted]) -> None:
+        for namespace, group in groupby(going, key=lambda part: part.namespace):
+            parts = [part.id for part in group]
+            for first in range(0, len(parts), _AT_ONCE):
+                try:
+                    self._blocks.delete(namespace, *parts[first : first + _AT_ONCE])
+                except CachePersistenceError as error:
+                    self._telemetry.warning("block_not_deleted", error=str(error))
+
+    def _standing(self, demand: Demand) -> Standing:
+        now, served = self._clock.time(), self._served
+        if served is None:
+            return Standing(now, active=demand.awaited, held=demand.builds_on)
+        active = served.active() | demand.awaited
+        return Standing(now, served.namespace, served.reach, active, demand.builds_on)
+
+    def _reason_to_pause(self, nbytes: int) -> Pause | None:
+        limits, budget = self._limits, self._limits.daily_write_bytes
+        if not limits.writes:
+            return Pause.OFF
+        disk = self._space.disk()
+        least = min(limits.min_free_bytes, disk.total // _LEAST_SHARE)
+        # It takes more to go on than to go on writing: no pause is to begin again at once.
+        spare = least // 10 if self._pause is Pause.DISK else nbytes
+        if disk.free - spare < least:
+            return Pause.DISK
+        spare = budget // 2 if self._pause is Pause.BUDGET else nbytes
+        if budget and self._space.written_today() + spare > budget:
+            return Pause.BUDGET
+        return None
+
+
+def _as_many_as(going: Iterator[Evicted], wanted: int) -> Iterator[Evicted]:
+    for part in going:
+        if wanted <= 0:
+            return
+        wanted -= part.nbytes
+        yield part
