@@ -77,8 +77,9 @@ bench: $(READY) ## Ratios of cold, warm and hot in one run, judged (BENCH='--his
 	$(BIN)/python -m bench.demo $(BENCH)
 
 .PHONY: soak
-soak: $(READY) ## What holds only at full size: a restart with 100,000 blocks
+soak: $(READY) ## What tests do in small, at full size: restart with 100,000 blocks, bytes written
 	$(BIN)/python -m bench.restart
+	$(BIN)/python -m bench.write_amplification
 
 .PHONY: test
 test: $(READY) ## All tests, with the domain's coverage

@@ -101,8 +101,9 @@ class SpaceKeeper:
         self._telemetry = telemetry
         self._served: Served | None = None
         self._measured = _Measured(space.usage())
-        available = space.disk().free + self._measured.usage
-        self.cap = min(limits.max_bytes, int(available * limits.max_share))
+        self.cap = cap_of(
+            limits.max_bytes, limits.max_share, space.disk().free, self._measured.usage
+        )
         self._pause: Pause | None = None
         self._full = False
         self.look()
@@ -221,6 +222,11 @@ class SpaceKeeper:
         if budget and self._space.written_today() + spare > budget:
             return Pause.BUDGET
         return None
+
+
+def cap_of(max_bytes: int, max_share: float, free: int, usage: int) -> int:
+    """What a store may take that takes `usage` now and has `free` beside it."""
+    return min(max_bytes, int((free + usage) * max_share))
 
 
 def _as_many_as(going: Iterator[Evicted], wanted: int) -> Iterator[Evicted]:

@@ -12,7 +12,7 @@ import typer
 
 from semantic import __version__
 from semantic.domain.errors import InvalidRequestError, SemanticError
-from semantic.entrypoints.commands import agents, config, exit_codes, models, options, output
+from semantic.entrypoints.commands import agents, cache, config, exit_codes, models, options, output
 from semantic.entrypoints.commands.chat import chat
 from semantic.entrypoints.commands.doctor import doctor
 
@@ -106,6 +106,7 @@ def serve(
 
 app.command()(chat)
 app.add_typer(agents.app, name="agents")
+app.add_typer(cache.app, name="cache")
 app.add_typer(models.app, name="models")
 app.add_typer(config.app, name="config")
 app.command()(doctor)

@@ -6,13 +6,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from semantic.adapters.outbound.storage import index_rebuild, store_survey
 from semantic.adapters.outbound.storage.agent_files import AgentFiles
 from semantic.adapters.outbound.storage.agent_listing import AgentListing
 from semantic.adapters.outbound.storage.block_listing import BlockListing
+from semantic.adapters.outbound.storage.disk_space import DiskSpace
 from semantic.adapters.outbound.storage.indexed_blocks import IndexedBlocks
 from semantic.adapters.outbound.storage.store_lock import StoreLock
+from semantic.adapters.outbound.storage.store_survey import Fault, Survey
 from semantic.adapters.outbound.system.system_clock import SystemClock
 from semantic.adapters.outbound.telemetry.structured_log import StructuredLog
+from semantic.application import store_totals
+from semantic.application.store_totals import Pruned
 from semantic.domain.errors import CachePersistenceError
 from semantic.ports.agent_store import AgentCatalogue, AgentStore
 from semantic.ports.block_store import BlockCatalogue, BlockStore
@@ -32,6 +37,14 @@ class Owned:
 
     records: AgentStore
     blocks: BlockStore
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """How many parts were read, and which of them are not what was written."""
+
+    count: int
+    faults: tuple[Fault, ...]
 
 
 def look_at(root: Path) -> LookedAt:
@@ -58,10 +71,55 @@ def own(root: Path) -> Iterator[Owned]:
         StoreLockedError: if a server has it.
         CachePersistenceError: if it cannot be opened.
     """
-    telemetry = StructuredLog()
+    with _opened(root) as blocks:
+        yield Owned(AgentFiles(root, StructuredLog()), blocks)
+
+
+def survey(root: Path) -> Survey:
+    """What the store in `root` takes; see `store_survey.survey`."""
+    return store_survey.survey(root, SystemClock().time())
+
+
+def verify(root: Path) -> Verified:
+    """Read every part; nothing is changed."""
+    results = list(store_survey.faults(root, StructuredLog()))
+    return Verified(len(results), tuple(fault for fault in results if fault is not None))
+
+
+def repair(root: Path) -> Verified:
+    """Read every part, and set aside what is damaged. Raises as `own` does."""
+    _must_exist(root)
+    with _opened(root) as blocks:
+        verified = verify(root)
+        blocks.set_aside({fault.path: fault.reason for fault in verified.faults})
+    return verified
+
+
+def prune(root: Path, now: float, to_bytes: int | None, unused_since: float | None) -> Pruned:
+    """Delete what is missed least; see `store_totals.prune`. Raises as `own` does."""
+    _must_exist(root)
+    with _opened(root) as blocks:
+        space = DiskSpace(root, blocks, SystemClock())
+        return store_totals.prune(blocks, space, now, to_bytes=to_bytes, unused_since=unused_since)
+
+
+def rebuild(root: Path) -> int:
+    """Make the index anew from the files; parts found. Raises as `own` does."""
+    _must_exist(root)
     with StoreLock(root):
-        blocks = IndexedBlocks(root, telemetry, SystemClock())
+        return index_rebuild.rebuild(root, BlockListing(root, StructuredLog()))
+
+
+@contextmanager
+def _opened(root: Path) -> Iterator[IndexedBlocks]:
+    with StoreLock(root):
+        blocks = IndexedBlocks(root, StructuredLog(), SystemClock())
         try:
-            yield Owned(AgentFiles(root, telemetry), blocks)
+            yield blocks
         finally:
             blocks.close()
+
+
+def _must_exist(root: Path) -> None:
+    if not root.is_dir():
+        raise CachePersistenceError(f"there is no store in {root}")

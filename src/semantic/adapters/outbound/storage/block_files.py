@@ -99,6 +99,10 @@ class BlockFiles:
             with _translated(f"{path.name} could not be removed"):
                 path.unlink(missing_ok=True)
 
+    def set_aside(self, path: Path, reason: str) -> None:
+        """Move a file that cannot be trusted to the quarantine, and report it."""
+        self._folder.set_aside(path, None, reason)
+
     def headers(self, namespace: Namespace) -> Iterator[BlockHeader]:
         """What the store holds of a namespace; see `BlockListing.headers`."""
         return self._listing.headers(namespace)
@@ -118,10 +122,9 @@ class BlockFiles:
     def _read(self, path: Path, namespace: Namespace) -> StoredPart:
         """Read and verify a file; set it aside if it is not what its path says."""
         with self._folder.opened(path) as file:
-            layout = read_layout(file)
-            tensors = _tensors(file, layout)
-            refuse_stranger(layout.header, path, namespace)
-        return StoredPart(layout.header, tensors)
+            found = read_part(file)
+            refuse_stranger(found.header, path, namespace)
+        return found
 
     def _is_sound(self, path: Path, namespace: Namespace) -> bool:
         """Whether a part can be read at `path`; makes room for a new one if it cannot."""
@@ -141,6 +144,17 @@ def _named(parts: Sequence[StoredPart]) -> str:
     """How a message names what is put at once."""
     rest = f" and {len(parts) - 1} more" if len(parts) > 1 else ""
     return f"{parts[0].header.kind.value} part of block {parts[0].header.key}{rest}"
+
+
+def read_part(file: RegularFile) -> StoredPart:
+    """The part in an open file, every byte verified.
+
+    Raises:
+        CacheCorruptionError: if its bytes are not those that were written.
+        IncompatibleCacheError: if it is of another format.
+    """
+    layout = read_layout(file)
+    return StoredPart(layout.header, _tensors(file, layout))
 
 
 def _tensors(file: RegularFile, layout: PartLayout) -> tuple[Tensor, ...]:

@@ -115,6 +115,13 @@ class IndexedBlocks:
         now = self._clock.time()
         self.index.use({(namespace, key): now for key in keys})
 
+    def set_aside(self, damaged: Mapping[Path, str]) -> None:
+        """Move files that were found damaged to the quarantine; they are known no more."""
+        for path, reason in damaged.items():
+            self._files.set_aside(path, reason)
+        for _ in self.sweep():
+            pass
+
     def sweep(self) -> Iterator[tuple[PartId, ...]]:
         """Bring index and files together, a folder a step: by names, nothing is opened.
 
