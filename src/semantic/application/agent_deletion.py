@@ -34,7 +34,6 @@ def delete_memory(record: AgentRecord, records: AgentStore, blocks: BlockStore) 
     tops = private_blocks(index, own, others)
     doomed = [part for top in tops for part in index.remove_all(top)]
     # What a block exists by goes last: what adds to it would not be found without it.
-    for part in reversed(doomed):
-        blocks.delete(namespace, part)
+    blocks.delete(namespace, *reversed(doomed))
     records.delete(AgentId.parse(record.name, field="name").within(namespace))
     return num_blocks(doomed)

@@ -6,6 +6,7 @@ who still knows it in memory knows no more than there is. Owned by the writing t
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 
@@ -15,6 +16,9 @@ from semantic.domain.errors import CachePersistenceError, SemanticError
 from semantic.domain.ids import BlockKey, Namespace
 from semantic.ports.block_store import BlockStore
 from semantic.ports.telemetry import Telemetry
+
+_AT_ONCE = 256
+"""Parts deleted with one commit of the index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,10 @@ class BlockWriter:
         `parts` come as the index has them, what a block exists by first, and go the other way
         round: what is left after half of it, or if one cannot go, is still found as a block.
         """
+        with suppress(Exception):  # one by one it turns out which, and why
+            for last in range(len(parts), 0, -_AT_ONCE):
+                self._blocks.delete(namespace, *reversed(parts[max(0, last - _AT_ONCE) : last]))
+            return True
         stuck: set[BlockKey] = set()
         for part in reversed(parts):
             if part.key in stuck:

@@ -53,8 +53,12 @@ class BlockListing:
     def tokens(self, namespace: Namespace, keys: Sequence[BlockKey]) -> Mapping[BlockKey, bytes]:
         """The tokens of blocks, from a part of theirs that can be read."""
         parts = (PartId(key, kind) for key in keys for kind in PartKind)
-        found = (self._header(self.path(namespace, part), namespace) for part in parts)
+        found = (self.header(namespace, part) for part in parts)
         return {header.key: token_bytes(header.tokens) for header in found if header}
+
+    def header(self, namespace: Namespace, part: PartId) -> BlockHeader | None:
+        """What the file of a part says it is; None if there is none that can be trusted."""
+        return self._header(self.path(namespace, part), namespace)
 
     def everything(self) -> Iterator[tuple[BlockHeader, Path]]:
         """The headers of all parts of all namespaces, and where each is; see `headers`."""

@@ -6,7 +6,7 @@ gone is a miss. Opening reads no file, unless the index has to be made anew (ADR
 """
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -80,16 +80,18 @@ class IndexedBlocks:
 
     def delete(self, namespace: Namespace, *parts: PartId) -> None:
         """Forget parts; see the port."""
-        failed: CachePersistenceError | None = None
+        failed: dict[PartId, CachePersistenceError] = {}
         with self._changing:
             self.index.remove(namespace, parts)
             for part in parts:
                 try:
                     self._files.delete(namespace, part)
                 except CachePersistenceError as error:
-                    failed = failed or error
-        if failed is not None:
-            raise failed
+                    failed[part] = error
+            if failed:
+                self._keep(namespace, failed)
+        for failure in failed.values():
+            raise failure
 
     def headers(self, namespace: Namespace) -> Iterator[BlockHeader]:
         """What the index knows of a namespace, blocks before those that follow them."""
@@ -158,6 +160,11 @@ class IndexedBlocks:
         for part in gone:
             self.index.remove(known[part], (part,))
         return len(orphans), gone
+
+    def _keep(self, namespace: Namespace, parts: Iterable[PartId]) -> None:
+        """Know parts again whose files could not be removed: who deletes them will try again."""
+        found = (self._listing.header(namespace, part) for part in parts)
+        self._know([header for header in found if header is not None], ())
 
     def _is_known(self, header: BlockHeader) -> bool:
         return self.index.contains(header.namespace, header.id)

@@ -9,13 +9,16 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from tests.fakes.blocks import NAMESPACE, OTHER_NAMESPACE, make_part, without_tensors
+from tests.fakes.fixed_clock import FixedClock
 from tests.fakes.recorded_telemetry import RecordedTelemetry
 
 from semantic.adapters.outbound.storage import durable_file
 from semantic.adapters.outbound.storage.block_files import BlockFiles
+from semantic.adapters.outbound.storage.indexed_blocks import IndexedBlocks
 from semantic.domain.block import PartId, PartKind, StoredPart
 from semantic.domain.errors import CacheCorruptionError, IncompatibleCacheError
 from semantic.domain.ids import Namespace
+from semantic.ports.block_store import BlockStore
 
 Place = tuple[Namespace, PartId]
 
@@ -48,7 +51,10 @@ class BlockFilesMachine(RuleBasedStateMachine):
 
     @rule()
     def reopen(self) -> None:
-        self._store = BlockFiles(self._root, RecordedTelemetry())
+        self._store = self.make()
+
+    def make(self) -> BlockStore:
+        return BlockFiles(self._root, RecordedTelemetry())
 
     @rule(part=st.builds(part_of, parts, st.integers(0, 9)))
     def put(self, part: StoredPart) -> None:
@@ -120,6 +126,41 @@ class BlockFilesMachine(RuleBasedStateMachine):
         return self._root / "blk" / namespace[:12] / key[:2] / f"{key}.{kind.value}.st"
 
 
+class IndexedBlocksMachine(BlockFilesMachine):
+    """The same with an index, which is swept now and then, and lost."""
+
+    _indexed: IndexedBlocks | None = None
+
+    def make(self) -> BlockStore:
+        if self._indexed is not None:
+            self._indexed.close()
+        self._indexed = IndexedBlocks(self._root, RecordedTelemetry(), FixedClock())
+        return self._indexed
+
+    @rule()
+    def sweep(self) -> None:
+        assert self._indexed is not None
+        assert [part for step in self._indexed.sweep() for part in step] == []
+
+    @rule()
+    def lose_the_index(self) -> None:
+        if not self._damaged:  # what is damaged is not found again
+            assert self._indexed is not None
+            self._indexed.close()
+            (self._root / "index.db").unlink()
+            self._indexed = None
+            self.reopen()
+
+    def teardown(self) -> None:
+        if self._indexed is not None:
+            self._indexed.close()
+        super().teardown()
+
+
+TestIndexedBlocksMachine = IndexedBlocksMachine.TestCase
+TestIndexedBlocksMachine.settings = settings(
+    max_examples=15, stateful_step_count=20, deadline=None, derandomize=True
+)
 TestBlockFilesMachine = BlockFilesMachine.TestCase
 TestBlockFilesMachine.settings = settings(
     max_examples=40, stateful_step_count=25, deadline=None, derandomize=True

@@ -301,6 +301,29 @@ def test_a_put_that_the_index_refuses_leaves_nothing_behind(
     assert not path_of(root, CHILD.header.id).exists()
 
 
+def test_what_cannot_be_removed_is_still_known(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = opened()
+    store.put(*ALL)
+    real = Path.unlink
+
+    def refuse(path: Path, *, missing_ok: bool = False) -> None:
+        if path.name.startswith(STATE.header.key) and ".state." in path.name:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        real(path, missing_ok=missing_ok)
+
+    names = [part.header.id for part in (CHILD, STATE, PART)]
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        with pytest.raises(CachePersistenceError):
+            store.delete(NAMESPACE, *names)
+    assert listed(store) == {STATE.header.id}
+    assert swept(store) == set()
+    store.delete(NAMESPACE, *names)
+    assert list(store.headers(NAMESPACE)) == []
+
+
 def test_a_failure_anywhere_leaves_all_of_a_put_or_nothing(
     root: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
