@@ -6,7 +6,6 @@ for nothing until the sweep has removed it.
 """
 
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -37,8 +36,7 @@ class DiskSpace:
     def disk(self) -> DiskRoom:
         """The disk it is on."""
         with _translated():
-            found = shutil.disk_usage(self._root)
-        return DiskRoom(found.free, found.total)
+            return room_on(self._root)
 
     def kept(self) -> Iterator[KeptPart]:
         """Every part of every namespace."""
@@ -53,10 +51,7 @@ class DiskSpace:
                 if freed >= wanted:
                     break
                 freed += _tree(path)
-                if path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path, ignore_errors=True)
-                else:
-                    path.unlink(missing_ok=True)
+                _remove(path)
         return freed
 
     def used(self, namespace: Namespace, keys: Sequence[BlockKey]) -> None:
@@ -70,6 +65,12 @@ class DiskSpace:
     def sweep(self) -> Iterator[tuple[PartId, ...]]:
         """Bring index and files together; see `IndexedBlocks.sweep`."""
         return self._blocks.sweep()
+
+
+def room_on(folder: Path) -> DiskRoom:
+    """The disk that a folder is on. Raises OSError if it cannot be asked."""
+    found = os.statvfs(folder)
+    return DiskRoom(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)
 
 
 def quarantined(root: Path) -> list[Path]:
@@ -95,6 +96,16 @@ def _tree(path: Path) -> int:
         for entry in entries:
             total += _tree(Path(entry.path))
     return total
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, or a folder and all in it; links are not followed."""
+    if path.is_dir() and not path.is_symlink():
+        for inside in list(path.iterdir()):
+            _remove(inside)
+        path.rmdir()
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _folders(blocks: Path) -> int:

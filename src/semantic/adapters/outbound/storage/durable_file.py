@@ -55,3 +55,14 @@ def write_file(path: Path, chunks: Iterable[Buffer]) -> None:
         sync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def move_into_place(source: Path, target: Path) -> None:
+    """Give a whole file, whoever wrote it, the name of another that may exist, in its folder."""
+    descriptor = os.open(source, os.O_RDONLY)
+    try:
+        sync(descriptor)
+    finally:
+        os.close(descriptor)
+    source.rename(target)
+    sync_directory(target.parent)

@@ -4,7 +4,6 @@ Reads and changes nothing, so that it may be used beside the process that owns t
 """
 
 import os
-import shutil
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from pathlib import Path
 from semantic.adapters.outbound.storage import index_schema
 from semantic.adapters.outbound.storage.block_files import read_part
 from semantic.adapters.outbound.storage.block_listing import BlockListing, part_of
-from semantic.adapters.outbound.storage.disk_space import beside_blocks, quarantined
+from semantic.adapters.outbound.storage.disk_space import beside_blocks, quarantined, room_on
 from semantic.adapters.outbound.storage.index_rows import IndexRows
 from semantic.adapters.outbound.storage.regular_file import RegularFile
 from semantic.domain.errors import (
@@ -52,7 +51,7 @@ def survey(root: Path, now: float) -> Survey:
         CachePersistenceError: if it has blocks and no index that can be read.
     """
     disk = next(folder for folder in (root, *root.parents) if folder.exists())
-    free = shutil.disk_usage(disk).free
+    free = room_on(disk).free
     path = root / index_schema.FILE
     if not path.exists() and not (root / "blk").exists():
         return Survey((), beside_blocks(root), free, 0, len(quarantined(root)))

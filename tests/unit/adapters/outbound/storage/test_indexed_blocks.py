@@ -5,7 +5,6 @@ import sqlite3
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -405,8 +404,7 @@ def test_kill_9_loses_nothing_durable_and_leaves_nothing_dangling(
             cwd=pytestconfig.rootpath,
         )
         assert writer.stdout is not None
-        lines = [writer.stdout.readline()]
-        time.sleep(0.01 + 0.02 * life)
+        lines = [writer.stdout.readline() for _ in range(1 + 3 * life)]
         writer.send_signal(signal.SIGKILL)
         lines += writer.communicate()[0].splitlines(keepends=True)
         for line in lines:
