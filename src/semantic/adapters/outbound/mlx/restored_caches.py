@@ -53,12 +53,15 @@ class RestoredKVCache(KVCache):
 
 
 class RestoredRotatingKVCache(RotatingKVCache):
-    """A sliding layer's last tokens before `position`, in temporal order."""
+    """A sliding layer's last tokens before `position`, in temporal order, behind `blank` zeros."""
 
-    def __init__(self, keys: mx.array, values: mx.array, position: int, window: int) -> None:
+    def __init__(
+        self, keys: mx.array, values: mx.array, position: int, window: int, blank: int
+    ) -> None:
         super().__init__(window)  # type: ignore[no-untyped-call] # mlx-lm is untyped
         self.keys, self.values, self.offset = keys, values, position
         self._idx = self.held = keys.shape[2]
+        self.blank = blank
 
     @classmethod
     def merge(cls, caches: list["RestoredRotatingKVCache"]) -> BatchRotatingKVCache:
@@ -69,7 +72,7 @@ class RestoredRotatingKVCache(RotatingKVCache):
             cache.keys,
             cache.values,
             mx.array([cache.offset]),
-            mx.array([0]),
+            mx.array([cache.blank]),
             cache.max_size,
             cache.offset,
             cache.held,
@@ -150,12 +153,13 @@ def _sliding(
     """What the layer sees from the end of the pieces.
 
     Behind a whole window mlx-lm keeps one column more, which nothing sees and the next token
-    replaces: it is there as zeros.
+    replaces: it is there as zeros, called padding, so that nobody takes it for a position.
 
         |0|<- window - 1 tokens ->|   position >= window
     """
     position = sum(piece.length for piece in pieces)
     wanted = min(position, window - 1)
+    blank = int(position >= window)
 
     def joined(name: str, dim: int) -> mx.array:
         columns: list[mx.array] = []
@@ -168,12 +172,13 @@ def _sliding(
             lacking -= columns[0].shape[2]
         if lacking > 0:
             raise IncompatibleCacheError(f"{lacking} tokens that a window sees are missing")
-        if position >= window:
-            columns.insert(0, _zeros(columns[0], 1, dim))
+        if blank:
+            columns.insert(0, _zeros(columns[0], blank, dim))
         return mx.concatenate(columns, axis=2)
 
     keys = joined("keys", layer.key_dim)
-    return RestoredRotatingKVCache(keys, joined("values", layer.value_dim), position, window)
+    values = joined("values", layer.value_dim)
+    return RestoredRotatingKVCache(keys, values, position, window, blank)
 
 
 def _seen(piece: Piece, layer: AttentionLayer, name: str, number: int) -> mx.array:
