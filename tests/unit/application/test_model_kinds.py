@@ -135,9 +135,10 @@ class TestBranches:
             bench = bench.restart() if restarted else bench
             other = (*branch, 1 + restarted)
             listener = bench.answer(other)
-            assert listener.cached <= shared + 102 * restarted
-            if SPECS[model].resume_rule.anywhere:
-                assert listener.cached == shared + 102 * restarted
+            # The branch left a resume point of its own, whatever it began with itself.
+            known = shared + 102 * restarted
+            anywhere = SPECS[model].resume_rule.anywhere
+            assert listener.cached == known if restarted or anywhere else listener.cached <= known
         bench.close()
 
     @pytest.mark.parametrize("system_end", [1, 8, 255, 256, 257, 300, 555, 556, 600])

@@ -135,6 +135,17 @@ class TestSliding:
             (SLIDING, keys_of(branch[:-1])[-1]),
         ]
 
+    def test_what_another_sequence_sealed_is_written_behind_ones_own_resume_points(self) -> None:
+        bench = Bench(LONG_WINDOW)
+        tokens = tokens_of(1500)
+        branch = bench.begin((*tokens[:700], 94, 94))  # both begin with nothing known
+        other = bench.begin(tokens)
+        other.prefill_as_planned()
+        other.leave()
+        assert bench.ends_of(SLIDING) == [1280, 1499]
+        branch.prefill_as_planned()
+        assert bench.ends_of(SLIDING) == [512, 701, 1280, 1499]
+
     @pytest.mark.parametrize("window", [2, 8, 255, 256, 257, 300, 511, 512, 513, 600])
     @pytest.mark.parametrize("length", [256, 512, 1024])
     def test_a_prompt_of_whole_blocks_seals_its_last_late_and_completely(
