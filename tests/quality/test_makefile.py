@@ -1,5 +1,6 @@
 """What targets do beyond running a tool. Needs .venv-quality, which `make security` sets up."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -46,6 +47,28 @@ def test_clean_leaves_no_hook_that_needs_what_it_removes(clone: Path) -> None:
         ".pre-commit-config.yaml",
         "Makefile",
     }
+
+
+@pytest.mark.parametrize(("flaws", "code"), [([], 0), ([{"id": "CVE-2020-1"}], 1)])
+def test_a_known_vulnerability_fails_the_check(
+    tmp_path: Path, flaws: list[dict[str, str]], code: int
+) -> None:
+    found = [flaw | {"fix_versions": ["1.1"]} for flaw in flaws]
+    report = {"dependencies": [{"name": "planted", "version": "1.0", "vulns": found}]}
+    # Plays pip-audit, whose service is not at hand everywhere.
+    audit = tmp_path / "bin" / "pip-audit"
+    audit.parent.mkdir()
+    audit.write_text(f"#!/bin/sh\necho '{json.dumps(report)}'\n")
+    audit.chmod(0o700)
+    done = subprocess.run(  # noqa: S603 - our own check
+        [ROOT / ".venv/bin/python", "-m", "project.checks.vulnerabilities", audit],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    assert ("planted 1.0: CVE-2020-1, mended in 1.1" in done.stdout) == bool(flaws)
 
 
 def test_clean_needs_nothing_to_be_there(clone: Path) -> None:
