@@ -195,7 +195,8 @@ def test_a_client_that_still_sends_when_the_server_stops_is_told() -> None:
 
         async def stalls() -> MutableMapping[str, Any]:
             waits.set()
-            return await asyncio.get_running_loop().create_future()
+            await asyncio.Event().wait()
+            return {}
 
         request = asyncio.ensure_future(app({**HALF_SENT}, stalls, send))
         await waits.wait()
