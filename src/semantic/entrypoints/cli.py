@@ -103,7 +103,7 @@ def serve(
     Options win over SEMANTIC_* variables, those over a .env file, that over the TOML file.
 
     The first Ctrl-C or SIGTERM lets running answers end, the second does not, the third waits
-    for nothing.
+    for nothing. Closing the terminal counts as one, unless nohup keeps that from it.
     """
     from semantic.entrypoints.stop_signals import StopSignals  # noqa: PLC0415 - see above
 
