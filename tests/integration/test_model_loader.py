@@ -10,11 +10,14 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
+from mlx_lm.models import gemma3_text
+from mlx_lm.models.cache import RotatingKVCache
 from tests.fakes import random_models
+from tests.fakes.model_families import FAMILIES
 from tests.fakes.recorded_telemetry import RecordedTelemetry
 
 from semantic.adapters.outbound.mlx.model_loader import MlxModelLoader, load_weights
-from semantic.domain.cache_spec import Granularity, ModelCacheSpec
+from semantic.domain.cache_spec import AttentionLayer, Granularity, ModelCacheSpec
 from semantic.domain.errors import ModelLoadError, ModelNotFoundError
 from semantic.domain.ids import Namespace, SequenceId, TokenId
 from semantic.domain.sampling import SamplingParams
@@ -69,9 +72,7 @@ class TestDefaultModel:
     def test_is_described_as_it_is(self, loaded: LoadedModel) -> None:
         capabilities = loaded.executor.capabilities
         assert capabilities.granularity is Granularity.BLOCK
-        assert capabilities.spec == ModelCacheSpec(
-            num_layers=30, num_kv_heads=3, key_dim=64, value_dim=64, dtype="F32", itemsize=4
-        )
+        assert capabilities.spec == ModelCacheSpec((AttentionLayer(3, 64, 64, "F32"),) * 30)
         assert capabilities.max_context == 8192
         assert capabilities.max_batch == 4
 
@@ -90,28 +91,57 @@ class TestSmallModels:
         mx.save_safetensors(str(folder / "model.safetensors"), half, {"format": "mlx"})
         loaded = load(folder, tmp_path / "cache")
         capabilities = loaded.executor.capabilities
-        assert capabilities.spec == ModelCacheSpec(2, 2, 8, 8, "F32", 4)
+        assert capabilities.spec == ModelCacheSpec((AttentionLayer(2, 8, 8, "F32"),) * 2)
         assert capabilities.max_batch == 4
         assert loaded.model_id == "m"
         assert len(answer(loaded.executor, (1, 2, 3), 5)) == 5
 
     def test_an_unproven_type_runs_alone_and_keeps_its_memory(self, tmp_path: Path) -> None:
-        config = {**LLAMA, "model_type": "qwen2", "rope_theta": 1e6, "tie_word_embeddings": True}
-        folder = random_models.write_folder(tmp_path / "m", config)
+        folder = random_models.write_folder(
+            tmp_path / "m", {**LLAMA, "model_type": "gemma2", "head_dim": 8}
+        )
         telemetry = RecordedTelemetry()
         capabilities = load(folder, tmp_path / "cache", telemetry).executor.capabilities
         assert capabilities.granularity is Granularity.BLOCK
         assert capabilities.max_batch == 1
         assert [event for _, event, _ in telemetry.events] == ["model_runs_alone"]
 
-    @pytest.mark.parametrize("config", [random_models.GEMMA3, random_models.GPT_OSS])
-    def test_a_sliding_model_runs_without_memory(
-        self, tmp_path: Path, config: dict[str, Any]
+    def test_a_rope_that_depends_on_the_length_runs_alone(self, tmp_path: Path) -> None:
+        folder = random_models.write_folder(tmp_path / "m", FAMILIES["llama_dynamic"])
+        assert load(folder, tmp_path / "cache").executor.capabilities.max_batch == 1
+
+    @pytest.mark.parametrize(
+        ("family", "granularity"),
+        [
+            ("gemma3_text", Granularity.BLOCK),
+            ("gemma3", Granularity.BLOCK),
+            ("gpt_oss", Granularity.BLOCK),
+            ("deepseek_v3", Granularity.BLOCK),
+            ("qwen3_next", Granularity.SNAPSHOT),
+        ],
+    )
+    def test_a_model_with_other_layers_keeps_its_memory_and_shares_batches(
+        self, tmp_path: Path, family: str, granularity: Granularity
     ) -> None:
         telemetry = RecordedTelemetry()
-        folder = random_models.write_folder(tmp_path / "m", config)
+        folder = random_models.write_folder(tmp_path / "m", FAMILIES[family])
         loaded = load(folder, tmp_path / "cache", telemetry)
         capabilities = loaded.executor.capabilities
+        assert capabilities.granularity is granularity
+        assert capabilities.max_batch == 4
+        assert telemetry.events == []
+        assert len(answer(loaded.executor, tuple(range(40)), 12)) == 12
+
+    def test_a_model_whose_arguments_contradict_its_cache_runs_without_memory(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def make_wider_cache(model: Any) -> list[RotatingKVCache]:
+            return [RotatingKVCache(9) for _ in model.layers]  # type: ignore[no-untyped-call]
+
+        monkeypatch.setattr(gemma3_text.Model, "make_cache", make_wider_cache)
+        telemetry = RecordedTelemetry()
+        folder = random_models.write_folder(tmp_path / "m", FAMILIES["gemma3_text"])
+        capabilities = load(folder, tmp_path / "cache", telemetry).executor.capabilities
         assert capabilities.granularity is Granularity.NONE
         assert capabilities.spec is None
         assert capabilities.max_batch == 1
@@ -119,7 +149,6 @@ class TestSmallModels:
             ("warning", "model_without_memory"),
             ("warning", "model_runs_alone"),
         ]
-        assert len(answer(loaded.executor, tuple(range(30)), 12)) == 12
 
     def test_a_model_belongs_to_the_thread_that_loads_it(self, tmp_path: Path) -> None:
         folder = random_models.write_folder(tmp_path / "m", LLAMA)

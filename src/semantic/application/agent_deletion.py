@@ -5,15 +5,15 @@ Blocks go before the record that leads to them: a deletion that was cut short ca
 
 from semantic.application.agent_inspection import lineages, memories
 from semantic.domain.agent import AgentId, AgentRecord
-from semantic.domain.block import num_blocks
+from semantic.domain.block import PartId, num_blocks
 from semantic.domain.block_hash import root_key
 from semantic.domain.cache_spec import BLOCK_SIZE
 from semantic.domain.ids import Namespace
-from semantic.domain.lineage import private_blocks
+from semantic.domain.lineage import Lineage, private_blocks
 from semantic.domain.prefix_index import PrefixIndex
 from semantic.ports.administration import Deletion
 from semantic.ports.agent_store import AgentStore
-from semantic.ports.block_store import BlockStore
+from semantic.ports.block_store import BlockCatalogue, BlockStore
 
 
 def delete_agent(name: str, records: AgentStore, blocks: BlockStore) -> Deletion:
@@ -32,14 +32,21 @@ def delete_agent(name: str, records: AgentStore, blocks: BlockStore) -> Deletion
 def delete_memory(record: AgentRecord, records: AgentStore, blocks: BlockStore) -> int:
     """Forget what one model remembers of an agent; the number of blocks that went."""
     namespace = Namespace(record.namespace)
-    index = PrefixIndex(root_key(namespace), BLOCK_SIZE)
-    for header in blocks.headers(namespace):
-        index.add(header)
     own, others = lineages(record, records)
-    tops = private_blocks(index, own, others)
-    doomed = [part for top in tops for part in index.remove(top)]
+    doomed = private_parts(namespace, own, others, blocks)
     # What a block exists by goes last: what adds to it would not be found without it.
     for part in reversed(doomed):
         blocks.delete(namespace, part)
     records.delete(AgentId.parse(record.name, field="name").within(namespace))
     return num_blocks(doomed)
+
+
+def private_parts(
+    namespace: Namespace, own: Lineage, others: Lineage, blocks: BlockCatalogue
+) -> tuple[PartId, ...]:
+    """What is stored of `own` and what follows it, as far as the others can do without."""
+    index = PrefixIndex(root_key(namespace), BLOCK_SIZE)
+    for header in blocks.headers(namespace):
+        index.add(header)
+    tops = private_blocks(index, own, others)
+    return tuple(part for top in tops for part in index.remove(top))

@@ -130,19 +130,8 @@ class PrefixIndex:
         it. With `available`, only such parts count.
         """
         usable = available or self.__contains__
-        chain: list[BlockHeader] = []
-        for _, key in full_blocks(self._root, tokens, self._block_size):
-            if key not in self._headers or not usable(self._headers[key].id):
-                break
-            chain.append(self._headers[key])
-        for count in range(len(chain), -1, -1):
-            before, position = chain[:count], count * self._block_size
-            parent = before[-1].key if before else self._root
-            ahead = tokens[position : position + self._block_size]
-            for last, length in self._beginning(parent, ahead, usable):
-                if uses := self._resumable([*before, last], position + length, usable):
-                    return uses
-            if uses := self._resumable(before, position, usable):
+        for chain, position in self._chains(tokens, usable):
+            if uses := self._resumable(chain, position, usable):
                 return uses
         return ()
 
@@ -183,6 +172,28 @@ class PrefixIndex:
             and len(self._headers[key].tokens) <= len(header.tokens)
             and header.tokens[: len(self._headers[key].tokens)] == self._headers[key].tokens
         )
+
+    def _chains(
+        self, tokens: Sequence[TokenId], usable: Available
+    ) -> Iterator[tuple[list[BlockHeader], int]]:
+        """Chains of blocks that begin `tokens`, and up to where they do; the longest first."""
+        whole = self._whole_blocks(tokens, usable)
+        for count in range(len(whole), -1, -1):
+            before, position = whole[:count], count * self._block_size
+            parent = before[-1].key if before else self._root
+            ahead = tokens[position : position + self._block_size]
+            for last, length in self._beginning(parent, ahead, usable):
+                yield [*before, last], position + length
+            yield before, position
+
+    def _whole_blocks(self, tokens: Sequence[TokenId], usable: Available) -> list[BlockHeader]:
+        """The full blocks that stand at the beginning of `tokens`, without a hole."""
+        found: list[BlockHeader] = []
+        for _, key in full_blocks(self._root, tokens, self._block_size):
+            if key not in self._headers or not usable(self._headers[key].id):
+                break
+            found.append(self._headers[key])
+        return found
 
     def _beginning(
         self, parent: BlockKey, tokens: Sequence[TokenId], usable: Available

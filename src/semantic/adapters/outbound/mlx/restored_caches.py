@@ -1,9 +1,10 @@
 """Caches put together from the parts of blocks, ready to be a batch of one.
 
 What mlx-lm makes of them is, to the last bit and in the same places, what a prefill up to there
-leaves behind, so that what follows is computed in the same order. Each is handed to its batch
-without a copy: `merge` of mlx-lm's own would copy whole buffers twice more, and on a batch of one
-there is nothing to pad.
+leaves behind, so that what follows is computed in the same order. (Decoding turns a window's ring,
+which a further chunk puts in order again; only if that chunk is a single token are the same numbers
+added up in another order.) Each is handed to its batch without a copy: `merge` of mlx-lm's own
+would copy whole buffers twice more, and on a batch of one there is nothing to pad.
 """
 
 from collections.abc import Iterator, Sequence
