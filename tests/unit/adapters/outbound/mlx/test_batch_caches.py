@@ -92,6 +92,9 @@ def check(part: KVPart, sequence: Sequence, end: int, spec: ModelCacheSpec) -> N
             assert (sign * found == expected[:, None]).all()
 
 
+CHUNKS = st.lists(st.one_of(st.integers(1, 12), st.sampled_from([1, 30, 256, 310])), max_size=3)
+
+
 class Batches(RuleBasedStateMachine):
     """The caches of a batch that sequences join and leave."""
 
@@ -99,43 +102,35 @@ class Batches(RuleBasedStateMachine):
         super().__init__()
         self.rows: list[Sequence] = []
         self.caches: list[Cache] = []
-        self.apart: tuple[Sequence, list[Cache]] | None = None
         self.kept: list[tuple[Sequence, Piece]] = []
         self.started = 0
 
-    @initialize(window=st.sampled_from([2, 3, 9, 31, 300]))
-    def choose(self, window: int) -> None:
+    @initialize(window=st.sampled_from([2, 3, 9, 31, 300]), chunks=CHUNKS)
+    def choose(self, window: int, chunks: list[int]) -> None:
         self.window = window
         self.spec = spec_of(window)
+        self.start(chunks)
 
-    @precondition(lambda self: self.apart is None)
-    @rule()
-    def begin(self) -> None:
+    @rule(chunks=CHUNKS)
+    def start(self, chunks: list[int]) -> None:
         self.started += 1
         merged = [type(cache).merge([cache]) for cache in fresh(self.window)]
-        self.apart = (Sequence(self.started), merged)
+        self.arrive(Sequence(self.started), merged, chunks)
 
-    @precondition(lambda self: self.apart is None and self.kept)
-    @rule(data=st.data())
-    def begin_from_what_was_kept(self, data: st.DataObject) -> None:
+    @precondition(lambda self: self.kept)
+    @rule(chunks=CHUNKS, data=st.data())
+    def restart(self, chunks: list[int], data: st.DataObject) -> None:
         sequence, piece = data.draw(st.sampled_from(self.kept))
         caches = restore(fresh(self.window), [piece], self.spec)
         merged = [cache.merge([cache]) for cache in caches]
-        self.apart = (Sequence(sequence.number, piece.length, restored=True), merged)
+        restored = Sequence(sequence.number, piece.length, restored=True)
+        self.check_row(merged, 0, restored)
+        self.arrive(restored, merged, chunks)
 
-    @precondition(lambda self: self.apart is not None)
-    @rule(count=st.one_of(st.integers(1, 12), st.sampled_from([1, 30, 256, 310])))
-    def prefill(self, count: int) -> None:
-        assert self.apart is not None
-        sequence, caches = self.apart
-        feed(caches, [sequence], count)
-
-    @precondition(lambda self: self.apart is not None)
-    @rule()
-    def join(self) -> None:
-        assert self.apart is not None
-        sequence, caches = self.apart
-        self.apart = None
+    def arrive(self, sequence: Sequence, caches: list[Cache], chunks: list[int]) -> None:
+        for chunk in chunks:
+            feed(caches, [sequence], chunk)
+            self.check_row(caches, 0, sequence)
         feed(caches, [sequence], 1)
         if self.rows:
             for ours, theirs in zip(self.caches, caches, strict=True):
@@ -144,7 +139,6 @@ class Batches(RuleBasedStateMachine):
             self.caches = caches
         self.rows.append(sequence)
 
-    @precondition(lambda self: self.rows)
     @rule(count=st.one_of(st.integers(1, 4), st.just(11)))
     def decode(self, count: int) -> None:
         for _ in range(count):
@@ -159,7 +153,6 @@ class Batches(RuleBasedStateMachine):
             cache.filter(keep)
         del self.rows[gone]
 
-    @precondition(lambda self: self.rows)
     @rule(data=st.data())
     def keep(self, data: st.DataObject) -> None:
         row = data.draw(st.integers(0, len(self.rows) - 1))
@@ -178,8 +171,6 @@ class Batches(RuleBasedStateMachine):
     def what_is_cut_out_is_right(self) -> None:
         for row, sequence in enumerate(self.rows):
             self.check_row(self.caches, row, sequence)
-        if self.apart is not None and self.apart[0].computed:
-            self.check_row(self.apart[1], 0, self.apart[0])
 
     def check_row(self, caches: list[Cache], row: int, sequence: Sequence) -> None:
         computed = sequence.computed
@@ -207,7 +198,7 @@ class Batches(RuleBasedStateMachine):
 
 
 TestBatches = Batches.TestCase
-TestBatches.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
+TestBatches.settings = settings(max_examples=30, stateful_step_count=10, deadline=None)
 
 
 class TestSequenceCaches:
