@@ -11,6 +11,7 @@ from tests.fakes.model_families import FAMILIES, WINDOW
 from tests.fakes.random_models import make_model
 
 from semantic.adapters.outbound.mlx.cache_probe import probe
+from semantic.domain.block import PartKind
 from semantic.domain.cache_spec import AttentionLayer, Granularity, LayerKind, RecurrentLayer
 from semantic.domain.errors import ModelLoadError
 
@@ -62,6 +63,69 @@ def test_latents_have_widths_of_their_own() -> None:
         for layer in spec.layers
         if isinstance(layer, AttentionLayer)
     } == {(1, 24, 8)}
+
+
+def test_lists_of_caches_count_as_layers_one_by_one() -> None:
+    """DeepSeek V3.2 keeps its indexer's keys beside the latents, Falcon H1 both kinds at once."""
+    latents = probe(make_model(FAMILIES["deepseek_v32"]))
+    assert latents is not None
+    assert [layer.kind for layer in latents.layers] == [LayerKind.FULL] * len(latents.layers)
+    assert len(latents.groups(PartKind.FULL)) == 2
+    mixed = probe(make_model(FAMILIES["falcon_h1"]))
+    assert mixed is not None
+    pairs = list(zip(mixed.layers[::2], mixed.layers[1::2], strict=True))
+    assert {(first.kind, second.kind) for first, second in pairs} == {
+        (LayerKind.RECURRENT, LayerKind.FULL)
+    }
+
+
+def test_states_that_are_no_numbers_of_a_known_type_are_not_kept() -> None:
+    """Longcat's n-grams remember tokens, as integers."""
+    model = make_model(FAMILIES["longcat_flash_ngram"])
+    assert probe(model) is None
+
+
+def test_a_state_may_be_wider_than_the_model() -> None:
+    spec = probe(make_model(FAMILIES["qwen3_next"], dtype=mx.bfloat16))
+    assert spec is not None
+    states = [layer for layer in spec.layers if isinstance(layer, RecurrentLayer)]
+    assert [[array.dtype for array in state.arrays] for state in states] == [["BF16", "F32"]] * 2
+
+
+def test_a_state_that_grows_is_not_kept() -> None:
+    class Growing(WithCaches):
+        def make_cache(self) -> list[Any]:
+            return [*super().make_cache(), ArraysCache(1)]
+
+        def __call__(self, inputs: mx.array, cache: list[Any]) -> mx.array:
+            *inner, beside = cache
+            past = [] if beside[0] is None else [beside[0]]
+            beside[0] = mx.concatenate([*past, inputs.astype(mx.float32)], axis=1)
+            return super().__call__(inputs, inner)
+
+    assert probe(Growing(KVCache)) is None
+
+
+def test_a_state_of_which_a_part_is_never_written_is_not_kept() -> None:
+    class Half(WithCaches):
+        def make_cache(self) -> list[Any]:
+            return [*super().make_cache(), ArraysCache(2)]
+
+        def __call__(self, inputs: mx.array, cache: list[Any]) -> mx.array:
+            *inner, beside = cache
+            beside[0] = mx.zeros((1, 3))
+            return super().__call__(inputs, inner)
+
+    assert probe(Half(KVCache)) is None
+
+
+def test_a_model_that_fails_is_refused() -> None:
+    class Failing(WithCaches):
+        def __call__(self, inputs: mx.array, cache: list[Any]) -> mx.array:
+            raise ValueError(f"no kernel for {inputs.shape} in {len(cache)} layers")
+
+    with pytest.raises(ModelLoadError, match="no kernel"):
+        probe(Failing(KVCache))
 
 
 def test_the_element_type_is_that_of_the_cache() -> None:

@@ -74,6 +74,29 @@ def test_a_layer_type_of_an_unknown_name_is_named() -> None:
     assert any("chunked_attention" in problem for problem in problems)
 
 
+@pytest.mark.parametrize("family", ["qwen3_5", "qwen3_next"])
+def test_a_recurrent_layer_that_is_not_is_noticed(family: str) -> None:
+    spec = spec_of(family)
+    attention = next(layer for layer in spec.layers if isinstance(layer, AttentionLayer))
+    every = ModelCacheSpec((attention,) * len(spec.layers))
+    (problem,) = contradictions(make_model(FAMILIES[family]), every)
+    assert problem.startswith("layers are full full")
+    assert "the arguments say recurrent" in problem
+
+
+@pytest.mark.parametrize("family", KNOWN)
+def test_a_missing_layer_is_noticed(family: str) -> None:
+    shorter = ModelCacheSpec(spec_of(family).layers[:-1])
+    problems = contradictions(make_model(FAMILIES[family]), shorter)
+    assert any(problem.startswith("layers are") for problem in problems)
+
+
+@pytest.mark.parametrize("family", ["gemma3n", "plamo2", "youtu_llm"])
+def test_a_network_without_arguments_of_that_name_is_not_judged(family: str) -> None:
+    """Each names them otherwise, in whole or in its language model."""
+    assert contradictions(make_model(FAMILIES[family]), spec_of("llama")) == ()
+
+
 def test_other_families_are_not_judged() -> None:
     model = make_model(FAMILIES["mamba"])
     spec = probe(model)
