@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,18 @@ import pytest
 from mlx_lm.models import gemma3_text
 from mlx_lm.models.cache import RotatingKVCache
 from tests.fakes import random_models
-from tests.fakes.model_families import FAMILIES
+from tests.fakes.model_families import FAMILIES, WINDOW, with_window
 from tests.fakes.recorded_telemetry import RecordedTelemetry
 
+from semantic.adapters.outbound.mlx import model_loader
+from semantic.adapters.outbound.mlx.cache_probe import probe
 from semantic.adapters.outbound.mlx.model_loader import MlxModelLoader, load_weights
-from semantic.domain.cache_spec import AttentionLayer, Granularity, ModelCacheSpec
+from semantic.domain.cache_spec import (
+    AttentionLayer,
+    CacheIdentity,
+    Granularity,
+    ModelCacheSpec,
+)
 from semantic.domain.errors import ModelLoadError, ModelNotFoundError
 from semantic.domain.ids import Namespace, SequenceId, TokenId
 from semantic.domain.sampling import SamplingParams
@@ -141,7 +149,8 @@ class TestSmallModels:
         monkeypatch.setattr(gemma3_text.Model, "make_cache", make_wider_cache)
         telemetry = RecordedTelemetry()
         folder = random_models.write_folder(tmp_path / "m", FAMILIES["gemma3_text"])
-        capabilities = load(folder, tmp_path / "cache", telemetry).executor.capabilities
+        loaded = load(folder, tmp_path / "cache", telemetry)
+        capabilities = loaded.executor.capabilities
         assert capabilities.granularity is Granularity.NONE
         assert capabilities.spec is None
         assert capabilities.max_batch == 1
@@ -149,6 +158,22 @@ class TestSmallModels:
             ("warning", "model_without_memory"),
             ("warning", "model_runs_alone"),
         ]
+        reason = str(telemetry.events[0].fields["reason"])
+        assert f"a window is 9 tokens, sliding_window says {WINDOW}" in reason
+        assert "layers are sliding sliding sliding sliding" in reason
+        assert len(answer(loaded.executor, tuple(range(30)), 12)) == 12
+
+    @pytest.mark.filterwarnings("ignore:`rope_scaling` is deprecated:FutureWarning")
+    def test_a_model_that_keeps_what_we_do_not_know_runs_without_memory(
+        self, tmp_path: Path
+    ) -> None:
+        telemetry = RecordedTelemetry()
+        folder = random_models.write_folder(tmp_path / "m", FAMILIES["longcat_flash_ngram"])
+        loaded = load(folder, tmp_path / "cache", telemetry)
+        assert loaded.executor.capabilities.spec is None
+        assert telemetry.names() == ["model_without_memory", "model_runs_alone"]
+        assert "unknown" in str(telemetry.events[0].fields["reason"])
+        assert len(answer(loaded.executor, tuple(range(30)), 12)) == 12
 
     def test_a_model_belongs_to_the_thread_that_loads_it(self, tmp_path: Path) -> None:
         folder = random_models.write_folder(tmp_path / "m", LLAMA)
@@ -182,6 +207,71 @@ class TestNamespace:
         rewrite(weights.name, with_last_byte_changed)(folder)
         os.utime(weights, ns=(stat.st_atime_ns, stat.st_mtime_ns))
         assert namespace(folder, tmp_path / "cache") != before
+
+    def test_changes_with_the_window(self, tmp_path: Path) -> None:
+        """The same weights with a window of another length keep other tokens."""
+        found = set()
+        for window in (WINDOW, WINDOW + 1):
+            config = with_window(FAMILIES["gemma3_text"], window)
+            folder = random_models.write_folder(tmp_path / str(window), config)
+            capabilities = load(folder, tmp_path / "cache").executor.capabilities
+            assert capabilities.spec is not None
+            assert capabilities.spec.windows == (window,)
+            found.add(capabilities.namespace)
+        assert len(found) == 2
+
+    def test_changes_with_the_precision_of_the_weights(self, tmp_path: Path) -> None:
+        """Though all is computed in float32 here, the numbers are not those they were."""
+        folder = random_models.write_folder(tmp_path / "m", LLAMA)
+        before = namespace(folder, tmp_path / "cache")
+        weights = mx.load(str(folder / "model.safetensors"))
+        assert isinstance(weights, dict)
+        half = {name: array.astype(mx.bfloat16) for name, array in weights.items()}
+        mx.save_safetensors(str(folder / "model.safetensors"), half, {"format": "mlx"})
+        assert namespace(folder, tmp_path / "cache") != before
+
+    def test_changes_with_the_backend(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = random_models.write_folder(tmp_path / "m", LLAMA)
+        found = set()
+        for backend in ("cpu", "metal", "cuda"):
+            monkeypatch.setattr(model_loader, "backend", lambda backend=backend: backend)
+            found.add(namespace(folder, tmp_path / "cache"))
+        assert len(found) == 3
+
+    def test_changes_with_the_engine(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Another version may compute otherwise, or order what it keeps."""
+        folder = random_models.write_folder(tmp_path / "m", LLAMA)
+        before = namespace(folder, tmp_path / "cache")
+        monkeypatch.setattr(model_loader, "version", lambda name: f"another {name}")
+        assert namespace(folder, tmp_path / "cache") != before
+
+    def test_changes_when_memory_is_given_up(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = random_models.write_folder(tmp_path / "m", LLAMA)
+        before = namespace(folder, tmp_path / "cache")
+        monkeypatch.setattr(model_loader, "probe", lambda _: None)
+        assert namespace(folder, tmp_path / "cache") != before
+
+    @pytest.mark.parametrize(
+        "change",
+        [{"kv_bits": 8}, {"sharding": "1 of 2"}, {"backend": "cuda"}, {"spec": None}],
+        ids=str,
+    )
+    def test_covers_what_this_loader_does_not_vary(self, change: dict[str, Any]) -> None:
+        spec = probe(random_models.make_model(LLAMA))
+        identity = CacheIdentity("weights", "config", "tokenizer", spec, "engine", "cpu")
+        assert replace(identity, **change).namespace != identity.namespace
+
+    def test_differs_between_element_types_of_one_shape(self) -> None:
+        specs = [
+            probe(random_models.make_model(LLAMA, dtype=dtype))
+            for dtype in (mx.float32, mx.float16, mx.bfloat16)
+        ]
+        identity = CacheIdentity("weights", "config", "tokenizer", None, "engine", "cpu")
+        assert len({replace(identity, spec=spec).namespace for spec in specs}) == 3
 
     def test_stays_when_the_folder_is_renamed_or_copied(self, tmp_path: Path) -> None:
         folder = random_models.write_folder(tmp_path / "m", LLAMA)
