@@ -519,7 +519,7 @@ class TestAttach:
     def test_parts_of_other_blocks_or_kinds_are_refused(self, executor: ModelExecutor) -> None:
         prompt = make_prompt(300)
         first, second = blocks_of(executor, prompt)
-        extra = second.sliding or second.state
+        extra = first.sliding or first.state
         wrong = [AttachedBlock(first.full, 256, first.full, first.state)]
         wrong += [AttachedBlock(first.full, 256, first.sliding, first.full)]
         if extra is not None:
@@ -946,13 +946,16 @@ class TestMlx:
     @pytest.mark.parametrize("name", CONFIGS)
     def test_parts_keep_no_more_memory_than_they_say(self, name: str) -> None:
         executor = mlx_subject(name).executor
-        Driver(executor).start(A, make_prompt(1000), cuts=(744,))
+        answer_alone(executor, make_prompt(5), 1)
         mx.clear_cache()
         before = mx.get_active_memory()
+        Driver(executor).start(A, make_prompt(1000), cuts=(744,))
         block = keep(executor, A, 744, 1000)
-        said = sum(handle.nbytes for handle in block.kinds.values())
         executor.reset()
-        assert mx.get_active_memory() - before <= said
+        said = sum(handle.nbytes for handle in block.kinds.values())
+        # One page more for each array, as the device gives memory out.
+        pages = 16384 * sum(len(tensors) for tensors in exported(executor, block).values())
+        assert mx.get_active_memory() - before <= said + pages
 
 
 class TestWithoutMemory:
