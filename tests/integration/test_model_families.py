@@ -1,7 +1,7 @@
 """Every model family restored and uninterrupted: a part of what `make families` runs in full."""
 
 import pytest
-from bench.families import Case, cases, measure, row
+from bench.families import BEGIN, DOCUMENT, END, NAMES, Case, cases, measure, row
 from tests.fakes.model_families import WINDOW
 
 from semantic.domain.cache_spec import BLOCK_SIZE
@@ -25,3 +25,14 @@ def test_restored_answers_are_those_of_an_uninterrupted_run(case: Case) -> None:
     window = case.window or 2 * BLOCK_SIZE
     outcome = measure(case, (window - 1, window + 1, BLOCK_SIZE, BLOCK_SIZE + 1))
     assert outcome.right, row(case, outcome)
+
+
+def test_the_document_has_a_line_for_every_case_and_nothing_went_wrong() -> None:
+    text = DOCUMENT.read_text()
+    table = text[text.index(BEGIN) : text.index(END)].splitlines()
+    lines = [line for line in table if line.startswith("| ") and not line.startswith("| family")]
+    for case, line in zip(cases(), lines, strict=True):
+        count = len(case.positions())
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        assert cells[:3] == [NAMES[case.family], case.dtype, str(case.window or "-")]
+        assert cells[3:] == ["yes", *[f"{count} of {count}"] * 4]

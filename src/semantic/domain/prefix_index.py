@@ -10,6 +10,7 @@ Invariant: a block is reachable from the root only through blocks that are in th
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from semantic.domain.block import BlockHeader, PartId, PartKind
 from semantic.domain.block_hash import full_blocks
@@ -29,6 +30,13 @@ class BlockUse:
     def ids(self) -> tuple[PartId, ...]:
         """Names of the parts."""
         return tuple(PartId(self.key, kind) for kind in self.parts)
+
+
+class ResumePoint(NamedTuple):
+    """A position from which a conversation can be continued, and the parts kept for that alone."""
+
+    end: int
+    parts: tuple[PartId, ...]
 
 
 Available = Callable[[PartId], bool]
@@ -135,12 +143,12 @@ class PrefixIndex:
                 return uses
         return ()
 
-    def resume_points(self, tokens: Sequence[TokenId]) -> tuple[tuple[PartId, ...], ...]:
+    def resume_points(self, tokens: Sequence[TokenId]) -> tuple[ResumePoint, ...]:
         """What can be given up along `tokens`, one resume point after the other.
 
         They are tails with all they consist of, and the states that full blocks end with.
         """
-        points: list[tuple[PartId, ...]] = []
+        points: list[ResumePoint] = []
         parent = self._root
         for start in range(0, len(tokens), self._block_size):
             ahead = tuple(tokens[start : start + self._block_size])
@@ -148,14 +156,36 @@ class PrefixIndex:
             for child in sorted(here, key=lambda child: child.end):
                 state = PartId(child.key, PartKind.STATE)
                 if child.kind is PartKind.TAIL:
-                    points.append(self.parts(child.key))
+                    points.append(ResumePoint(child.end, self.parts(child.key)))
                 elif state in self:
-                    points.append((state,))
+                    points.append(ResumePoint(child.end, (state,)))
             full = [child.key for child in here if child.kind is PartKind.FULL]
             if not full:
                 break
             (parent,) = full
         return tuple(points)
+
+    def whole_blocks(self, tokens: Sequence[TokenId]) -> tuple[BlockHeader, ...]:
+        """The full blocks that stand at the beginning of `tokens`, without a hole."""
+        return tuple(self._whole_blocks(tokens, self.__contains__))
+
+    def branch_ends(self, tokens: Sequence[TokenId]) -> tuple[int, ...]:
+        """Where conversations that leave `tokens` may go on from, seen from its blocks.
+
+        That is the end of a tail of theirs, or the boundary behind which their own blocks begin.
+        """
+        ends: list[int] = []
+        parent, position = self._root, 0
+        for header in (*self.whole_blocks(tokens), None):
+            ahead = tuple(tokens[position : position + self._block_size])
+            ends.extend(
+                child.end if child.kind is PartKind.TAIL else child.start
+                for child in self.children(parent)
+                if not _begins(child, ahead)
+            )
+            if header is not None:
+                parent, position = header.key, header.end
+        return tuple(ends)
 
     def superseded(self, header: BlockHeader) -> tuple[BlockKey, ...]:
         """Tails beside `header` whose tokens all stand at its beginning: no longer needed.

@@ -147,7 +147,7 @@ class TestBranches:
         system = LONG[:system_end]
         for number in range(3):
             job, listener = bench.accept((*system, 94 - number, *LONG[:400]))
-            job.system_end = system_end
+            job.sequence.system_end = system_end
             bench.settle()
             assert listener.answer() == right_answer(job.sequence.prompt, 8)
             assert listener.cached == (system_end if number else 0)
@@ -201,7 +201,7 @@ class TestBadParts:
         """`LONG` is on disk, and resume points at 300, 512 and 699."""
         bench = bench_of(model, state_interval=512)
         job, listener = bench.accept(LONG)
-        job.system_end = 300
+        job.sequence.system_end = 300
         bench.settle()
         assert listener.answer() == right_answer(LONG, 8)
         return bench.restart()
