@@ -150,6 +150,7 @@ ci: all ## What a change must pass; .ci/run does the same
 
 .PHONY: clean
 clean: ## Remove everything that was made here
+	if test -x $(QUALITY)/bin/pre-commit; then $(QUALITY)/bin/pre-commit uninstall; fi
 	rm -rf $(VENV) $(QUALITY) dist build .coverage htmlcov
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -66,7 +66,8 @@ def _turn(
     """Go on from what is kept, by 200 tokens; the whole conversation."""
     new = tuple((turn * 31 + number * 7) % 95 for number in range(NEW_TOKENS))
     tokens = (*history, *new)
-    sequence = Sequence(SequenceId(turn), (*tokens, 94), GREEDY, 1, ())
+    sequence = Sequence(SequenceId(turn), (*tokens, 94), GREEDY, 1)
+    sequence.marks = cache.marks(sequence)
     chain, uses = Chain(), cache.match(sequence.prompt)
     held = {
         part: handle

@@ -22,7 +22,15 @@ from mlx_lm.generate import (
     PromptProcessingBatch,
     StopSequences,
 )
-from mlx_lm.models.cache import BatchKVCache, KVCache, QuantizedKVCache, make_prompt_cache
+from mlx_lm.models.cache import (
+    ArraysCache,
+    BatchKVCache,
+    BatchRotatingKVCache,
+    CacheList,
+    KVCache,
+    QuantizedKVCache,
+    make_prompt_cache,
+)
 from mlx_lm.sample_utils import apply_top_p, greedy_sampler
 from tests.fakes import random_models
 
@@ -116,7 +124,7 @@ class TestVersions:
 
 
 class TestBatchKVCache:
-    """`kv_block.cut` and `RestoredKVCache` know this layout."""
+    """`batch_caches` and `RestoredKVCache` know this layout."""
 
     def test_rows_lie_to_the_right_behind_padding(self) -> None:
         batch = BatchKVCache.merge([filled(3), filled(5, 10.0)])  # type: ignore[no-untyped-call]
@@ -206,6 +214,182 @@ class TestBatchKVCache:
         caches = [QuantizedKVCache(), QuantizedKVCache()]
         with pytest.raises(ValueError, match="does not yet support batching"):
             PromptProcessingBatch(model, [0], [caches])
+
+
+WINDOW = 4
+
+
+def rotating(*chunks: int, first: int = 0) -> BatchRotatingKVCache:
+    """A sliding layer's batch of one, after chunks of tokens whose keys are their positions."""
+    batch = BatchRotatingKVCache(WINDOW, [0])
+    for chunk in chunks:
+        advance(batch, chunk, first)
+    return batch
+
+
+def advance(batch: BatchRotatingKVCache, count: int, first: int = 0) -> tuple[mx.array, mx.array]:
+    rows = batch.offset[:, None] + first + mx.arange(count)
+    ramp = rows[:, None, :, None].astype(mx.float32)
+    found: tuple[mx.array, mx.array] = batch.update_and_fetch(ramp, -ramp)  # type: ignore[no-untyped-call]
+    return found
+
+
+def keys(batch: BatchRotatingKVCache, row: int = 0) -> list[int]:
+    """The buffer as it lies in memory."""
+    return [int(key) for key in np.array(batch.keys)[row, 0, :, 0]]
+
+
+def visible(batch: BatchRotatingKVCache, count: int) -> list[list[int]]:
+    """For each of `count` tokens to come the keys that its mask lets it see, itself included."""
+    mask = np.array(batch.make_mask(count))[0, 0]
+    seen = np.array(advance(batch, count)[0])[0, 0, :, 0]
+    return [sorted(int(key) for key in seen[line]) for line in mask]
+
+
+class TestBatchRotatingKVCache:
+    """`batch_caches._stretches` and `restored_caches._sliding` know this layout."""
+
+    def test_the_state_is_eight_values_and_can_be_set(self) -> None:
+        source = rotating(6, 1)
+        state = source.state
+        named = (source.max_size, source._offset, source._idx, source.rotated)
+        assert state[4:] == named
+        assert (state[4:], state[2].tolist(), state[3].tolist()) == ((4, 7, 1, True), [7], [-3])
+        assert state[0] is source.keys
+        assert state[1] is source.values
+        batch = BatchRotatingKVCache(WINDOW, [0])
+        batch.state = state
+        assert visible(batch, 1) == visible(source, 1) == [[4, 5, 6, 7]]
+
+    def test_a_chunk_comes_behind_one_token_less_than_the_window(self) -> None:
+        batch = rotating(6)
+        assert (keys(batch), batch._idx, batch.rotated) == ([0, 1, 2, 3, 4, 5], 6, False)
+        advance(batch, 3)
+        assert (keys(batch), batch._idx, batch.rotated) == ([3, 4, 5, 6, 7, 8], 6, False)
+        assert batch.left_padding.tolist() == [-3]
+
+    def test_a_single_token_takes_the_place_of_the_oldest(self) -> None:
+        batch = rotating(6)
+        found = []
+        for _ in range(5):
+            advance(batch, 1)
+            found.append((keys(batch), batch._idx, batch.rotated))
+        assert found == [
+            ([6, 3, 4, 5], 1, True),
+            ([6, 7, 4, 5], 2, True),
+            ([6, 7, 8, 5], 3, True),
+            ([6, 7, 8, 9], 4, True),
+            ([10, 7, 8, 9], 1, True),
+        ]
+
+    def test_before_the_window_is_full_there_is_room_behind_the_index(self) -> None:
+        batch = rotating(2, 1)
+        assert (keys(batch)[:3], batch._idx, batch.rotated) == ([0, 1, 2], 3, False)
+        assert len(keys(batch)) == WINDOW
+
+    def test_a_chunk_puts_the_ring_in_order_again(self) -> None:
+        batch = rotating(6, 1, 1)
+        assert keys(batch) == [6, 7, 4, 5]
+        advance(batch, 2)
+        assert (keys(batch), batch._idx, batch.rotated) == ([5, 6, 7, 8, 9], 5, False)
+
+    @pytest.mark.parametrize("count", [1, 2, 3])
+    def test_the_oldest_column_of_a_window_is_seen_by_nobody(self, count: int) -> None:
+        """Why a restored one may be anything, as long as it is there and called padding."""
+        uninterrupted = rotating(6, 3)
+        blank = mx.array([99.0, 6, 7, 8]).reshape(1, 1, 4, 1)
+        restored = BatchRotatingKVCache(WINDOW, [0])
+        restored.state = (blank, -blank, mx.array([9]), mx.array([1]), WINDOW, 9, 4, False)
+        expected = [list(range(end - 3, end + 1)) for end in range(9, 9 + count)]
+        assert visible(restored, count) == visible(uninterrupted, count) == expected
+        assert 99 not in keys(restored)
+        assert restored.left_padding.tolist() == [0]
+        # And what follows lies in the same places.
+        assert keys(restored) == keys(uninterrupted)
+        assert restored.state[4:] == uninterrupted.state[4:]
+
+    def test_without_that_column_the_next_token_finds_no_room(self) -> None:
+        """The reason for it."""
+        held = mx.array([6.0, 7, 8]).reshape(1, 1, 3, 1)
+        batch = BatchRotatingKVCache(WINDOW, [0])
+        batch.state = (held, -held, mx.array([9]), mx.array([0]), WINDOW, 9, 3, False)
+        with pytest.raises(ValueError, match="Negative"):
+            advance(batch, 1)
+
+    @pytest.mark.parametrize("others", [(2, 1), (6, 1), (6, 1, 1, 1), (3, 1)])
+    def test_extend_puts_both_in_order_and_pads_the_shorter_one(
+        self, others: tuple[int, ...]
+    ) -> None:
+        batch, other = rotating(6, 1), rotating(*others, first=100)
+        batch.extend(other)  # type: ignore[no-untyped-call]
+        start = batch._idx if batch.rotated else 0
+        for row, first, computed in ((0, 0, 7), (1, 100, sum(others))):
+            turned = [*keys(batch, row)[start:], *keys(batch, row)[:start]]
+            held = min(computed, WINDOW)
+            assert turned[-held:] == [first + at for at in range(computed - held, computed)]
+            assert max(0, np.array(batch.left_padding)[row]) == WINDOW - held
+            assert np.array(batch.offset)[row] == computed
+
+    def test_filter_leaves_all_in_its_place(self) -> None:
+        batch, other = rotating(6, 1), rotating(2, 1, first=100)
+        batch.extend(other)  # type: ignore[no-untyped-call]
+        before = (keys(batch, 1), batch._idx, batch.rotated, np.array(batch.left_padding)[1])
+        batch.filter([1])  # type: ignore[no-untyped-call]
+        assert (keys(batch), batch._idx, batch.rotated, batch.left_padding.item()) == before
+
+    def test_an_extracted_row_is_in_temporal_order(self) -> None:
+        cache = rotating(6, 1, 1).extract(0)  # type: ignore[no-untyped-call]
+        assert cache.keys[0, 0, :, 0].tolist() == [4, 5, 6, 7]
+        assert (cache.offset, cache._idx) == (8, 4)
+
+
+class TestArraysCache:
+    """`RestoredArraysCache` hands over what has begun as if it were new."""
+
+    @staticmethod
+    def begun(left_padding: list[int] | None, tokens: int) -> ArraysCache:
+        cache = ArraysCache(1, left_padding=left_padding)
+        cache[0] = mx.ones((1, 2))
+        cache.advance(tokens)  # type: ignore[no-untyped-call]
+        return cache
+
+    def test_an_empty_one_enters_a_batch_with_no_padding(self) -> None:
+        batch = ArraysCache.merge([ArraysCache(1)])  # type: ignore[no-untyped-call]
+        assert batch.left_padding.tolist() == [0]
+        assert batch.lengths is None
+
+    @pytest.mark.parametrize("count", [1, 5])
+    def test_the_mask_of_a_restored_one_is_that_of_one_that_went_on(self, count: int) -> None:
+        restored, went_on = self.begun([0], 0), self.begun([0], 300)
+        first, second = restored.make_mask(count), went_on.make_mask(count)
+        assert np.array(first).all()
+        assert np.array_equal(first, second)
+
+    def test_merged_with_a_state_it_would_have_no_mask(self) -> None:
+        """Another way through the model than the uninterrupted run's: the reason for ours."""
+        started = self.begun(None, 0)
+        batch = ArraysCache.merge([started])  # type: ignore[no-untyped-call]
+        assert batch.left_padding is None
+        assert batch.make_mask(5) is None
+
+    def test_rows_of_both_go_together(self) -> None:
+        batch, other = self.begun([0], 300), self.begun([0], 0)
+        batch.extend(other)  # type: ignore[no-untyped-call]
+        assert batch[0].shape == (2, 2)
+        assert np.array(batch.make_mask(1)).all()
+        batch.filter([1])  # type: ignore[no-untyped-call]
+        assert batch[0].shape == (1, 2)
+
+
+class TestCacheList:
+    def test_each_of_its_caches_is_merged_by_its_own_class(self) -> None:
+        class Ours(KVCache):
+            @classmethod
+            def merge(cls, caches: list[KVCache]) -> BatchKVCache:
+                return BatchKVCache([len(caches)])
+
+        batch = CacheList.merge([CacheList(Ours(), KVCache())])  # type: ignore[no-untyped-call]
+        assert [cache.left_padding.tolist() for cache in batch.caches] == [[1], [0]]
 
 
 class TestPromptProcessingBatch:
@@ -434,7 +618,7 @@ class TestArrays:
 
     @pytest.mark.parametrize("dtype", [mx.float32, mx.float16, mx.bfloat16])
     def test_views_keep_all_bits(self, dtype: mx.Dtype) -> None:
-        """`kv_block` takes KV through integers of the same width."""
+        """`kv_part` takes KV through integers of the same width."""
         integer = mx.uint32 if dtype.size == 4 else mx.uint16
         bits = mx.array(np.arange(65536), dtype=integer) * (1 if dtype.size == 2 else 65521)
         assert mx.array_equal(bits.view(dtype).view(integer), bits)

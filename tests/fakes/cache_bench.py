@@ -128,8 +128,9 @@ class Bench:
     def begin(self, prompt: Tokens, system_end: int = 0) -> Running:
         """A sequence of which nothing is computed yet."""
         self._count += 1
-        marks = self.cache.marks(len(prompt), system_end)
-        return Running(self, Sequence(SequenceId(self._count), prompt, GREEDY, 5000, marks))
+        sequence = Sequence(SequenceId(self._count), prompt, GREEDY, 5000, system_end)
+        sequence.marks = self.cache.marks(sequence)
+        return Running(self, sequence)
 
     def run(self, computed: Tokens) -> Running:
         """A sequence that has computed `computed`; the last token of its prompt comes behind."""

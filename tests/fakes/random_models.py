@@ -11,6 +11,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from mlx_lm.utils import _get_classes
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
 
 from semantic.adapters.outbound.mlx.cache_probe import probe
 from semantic.domain.cache_spec import Granularity
@@ -103,7 +104,9 @@ def write_folder(folder: Path, config: Mapping[str, Any], *, seed: int = 1) -> P
     mx.save_safetensors(str(folder / "model.safetensors"), _flat(model), {"format": "mlx"})
     (folder / "config.json").write_text(json.dumps({**config, "eos_token_id": 0}))
     words = {str(token): token for token in range(VOCABULARY)}
-    Tokenizer(WordLevel(words, unk_token="0")).save(str(folder / "tokenizer.json"))  # noqa: S106 - a word
+    tokenizer = Tokenizer(WordLevel(words, unk_token="0"))  # noqa: S106 - a word
+    tokenizer.pre_tokenizer = WhitespaceSplit()
+    tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(
         json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "0"})
     )

@@ -89,11 +89,10 @@ def make_job(
 ) -> tuple[Job, Listener]:
     listener = Listener()
     job = Job(
-        sequence=Sequence(SequenceId(number), prompt, GREEDY, max_tokens),
+        sequence=Sequence(SequenceId(number), prompt, GREEDY, max_tokens, system_end),
         text=TextStream(LetterDecoder(), stops),
         stop_tokens=stop_tokens,
         emit=listener,
-        system_end=system_end,
     )
     return job, listener
 

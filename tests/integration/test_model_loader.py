@@ -5,16 +5,27 @@ import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import pytest
+from mlx_lm.models import gemma3_text
+from mlx_lm.models.cache import RotatingKVCache
 from tests.fakes import random_models
+from tests.fakes.model_families import FAMILIES, WINDOW, with_window
 from tests.fakes.recorded_telemetry import RecordedTelemetry
 
+from semantic.adapters.outbound.mlx import model_loader
+from semantic.adapters.outbound.mlx.cache_probe import probe
 from semantic.adapters.outbound.mlx.model_loader import MlxModelLoader, load_weights
-from semantic.domain.cache_spec import Granularity, ModelCacheSpec
+from semantic.domain.cache_spec import (
+    AttentionLayer,
+    CacheIdentity,
+    Granularity,
+    ModelCacheSpec,
+)
 from semantic.domain.errors import ModelLoadError, ModelNotFoundError
 from semantic.domain.ids import Namespace, SequenceId, TokenId
 from semantic.domain.sampling import SamplingParams
@@ -69,9 +80,7 @@ class TestDefaultModel:
     def test_is_described_as_it_is(self, loaded: LoadedModel) -> None:
         capabilities = loaded.executor.capabilities
         assert capabilities.granularity is Granularity.BLOCK
-        assert capabilities.spec == ModelCacheSpec(
-            num_layers=30, num_kv_heads=3, key_dim=64, value_dim=64, dtype="F32", itemsize=4
-        )
+        assert capabilities.spec == ModelCacheSpec((AttentionLayer(3, 64, 64, "F32"),) * 30)
         assert capabilities.max_context == 8192
         assert capabilities.max_batch == 4
 
@@ -90,26 +99,56 @@ class TestSmallModels:
         mx.save_safetensors(str(folder / "model.safetensors"), half, {"format": "mlx"})
         loaded = load(folder, tmp_path / "cache")
         capabilities = loaded.executor.capabilities
-        assert capabilities.spec == ModelCacheSpec(2, 2, 8, 8, "F32", 4)
+        assert capabilities.spec == ModelCacheSpec((AttentionLayer(2, 8, 8, "F32"),) * 2)
         assert capabilities.max_batch == 4
         assert loaded.model_id == "m"
         assert len(answer(loaded.executor, (1, 2, 3), 5)) == 5
 
     def test_an_unproven_type_runs_alone_and_keeps_its_memory(self, tmp_path: Path) -> None:
-        config = {**LLAMA, "model_type": "qwen2", "rope_theta": 1e6, "tie_word_embeddings": True}
-        folder = random_models.write_folder(tmp_path / "m", config)
+        folder = random_models.write_folder(
+            tmp_path / "m", {**LLAMA, "model_type": "gemma2", "head_dim": 8}
+        )
         telemetry = RecordedTelemetry()
         capabilities = load(folder, tmp_path / "cache", telemetry).executor.capabilities
         assert capabilities.granularity is Granularity.BLOCK
         assert capabilities.max_batch == 1
         assert [event for _, event, _ in telemetry.events] == ["model_runs_alone"]
 
-    @pytest.mark.parametrize("config", [random_models.GEMMA3, random_models.GPT_OSS])
-    def test_a_sliding_model_runs_without_memory(
-        self, tmp_path: Path, config: dict[str, Any]
+    def test_a_rope_that_depends_on_the_length_runs_alone(self, tmp_path: Path) -> None:
+        folder = random_models.write_folder(tmp_path / "m", FAMILIES["llama_dynamic"])
+        assert load(folder, tmp_path / "cache").executor.capabilities.max_batch == 1
+
+    @pytest.mark.parametrize(
+        ("family", "granularity"),
+        [
+            ("gemma3_text", Granularity.BLOCK),
+            ("gemma3", Granularity.BLOCK),
+            ("gpt_oss", Granularity.BLOCK),
+            ("deepseek_v3", Granularity.BLOCK),
+            ("qwen3_next", Granularity.SNAPSHOT),
+        ],
+    )
+    def test_a_model_with_other_layers_keeps_its_memory_and_shares_batches(
+        self, tmp_path: Path, family: str, granularity: Granularity
     ) -> None:
         telemetry = RecordedTelemetry()
-        folder = random_models.write_folder(tmp_path / "m", config)
+        folder = random_models.write_folder(tmp_path / "m", FAMILIES[family])
+        loaded = load(folder, tmp_path / "cache", telemetry)
+        capabilities = loaded.executor.capabilities
+        assert capabilities.granularity is granularity
+        assert capabilities.max_batch == 4
+        assert telemetry.events == []
+        assert len(answer(loaded.executor, tuple(range(40)), 12)) == 12
+
+    def test_a_model_whose_arguments_contradict_its_cache_runs_without_memory(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def make_wider_cache(model: Any) -> list[RotatingKVCache]:
+            return [RotatingKVCache(9) for _ in model.layers]  # type: ignore[no-untyped-call]
+
+        monkeypatch.setattr(gemma3_text.Model, "make_cache", make_wider_cache)
+        telemetry = RecordedTelemetry()
+        folder = random_models.write_folder(tmp_path / "m", FAMILIES["gemma3_text"])
         loaded = load(folder, tmp_path / "cache", telemetry)
         capabilities = loaded.executor.capabilities
         assert capabilities.granularity is Granularity.NONE
@@ -119,6 +158,21 @@ class TestSmallModels:
             ("warning", "model_without_memory"),
             ("warning", "model_runs_alone"),
         ]
+        reason = str(telemetry.events[0].fields["reason"])
+        assert f"a window is 9 tokens, sliding_window says {WINDOW}" in reason
+        assert "layers are sliding sliding sliding sliding" in reason
+        assert len(answer(loaded.executor, tuple(range(30)), 12)) == 12
+
+    @pytest.mark.filterwarnings("ignore:`rope_scaling` is deprecated:FutureWarning")
+    def test_a_model_that_keeps_what_we_do_not_know_runs_without_memory(
+        self, tmp_path: Path
+    ) -> None:
+        telemetry = RecordedTelemetry()
+        folder = random_models.write_folder(tmp_path / "m", FAMILIES["longcat_flash_ngram"])
+        loaded = load(folder, tmp_path / "cache", telemetry)
+        assert loaded.executor.capabilities.spec is None
+        assert telemetry.names() == ["model_without_memory", "model_runs_alone"]
+        assert "unknown" in str(telemetry.events[0].fields["reason"])
         assert len(answer(loaded.executor, tuple(range(30)), 12)) == 12
 
     def test_a_model_belongs_to_the_thread_that_loads_it(self, tmp_path: Path) -> None:
@@ -153,6 +207,71 @@ class TestNamespace:
         rewrite(weights.name, with_last_byte_changed)(folder)
         os.utime(weights, ns=(stat.st_atime_ns, stat.st_mtime_ns))
         assert namespace(folder, tmp_path / "cache") != before
+
+    def test_changes_with_the_window(self, tmp_path: Path) -> None:
+        """The same weights with a window of another length keep other tokens."""
+        found = set()
+        for window in (WINDOW, WINDOW + 1):
+            config = with_window(FAMILIES["gemma3_text"], window)
+            folder = random_models.write_folder(tmp_path / str(window), config)
+            capabilities = load(folder, tmp_path / "cache").executor.capabilities
+            assert capabilities.spec is not None
+            assert capabilities.spec.windows == (window,)
+            found.add(capabilities.namespace)
+        assert len(found) == 2
+
+    def test_changes_with_the_precision_of_the_weights(self, tmp_path: Path) -> None:
+        """Though all is computed in float32 here, the numbers are not those they were."""
+        folder = random_models.write_folder(tmp_path / "m", LLAMA)
+        before = namespace(folder, tmp_path / "cache")
+        weights = mx.load(str(folder / "model.safetensors"))
+        assert isinstance(weights, dict)
+        half = {name: array.astype(mx.bfloat16) for name, array in weights.items()}
+        mx.save_safetensors(str(folder / "model.safetensors"), half, {"format": "mlx"})
+        assert namespace(folder, tmp_path / "cache") != before
+
+    def test_changes_with_the_backend(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = random_models.write_folder(tmp_path / "m", LLAMA)
+        found = set()
+        for backend in ("cpu", "metal", "cuda"):
+            monkeypatch.setattr(model_loader, "backend", lambda backend=backend: backend)
+            found.add(namespace(folder, tmp_path / "cache"))
+        assert len(found) == 3
+
+    def test_changes_with_the_engine(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Another version may compute otherwise, or order what it keeps."""
+        folder = random_models.write_folder(tmp_path / "m", LLAMA)
+        before = namespace(folder, tmp_path / "cache")
+        monkeypatch.setattr(model_loader, "version", lambda name: f"another {name}")
+        assert namespace(folder, tmp_path / "cache") != before
+
+    def test_changes_when_memory_is_given_up(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = random_models.write_folder(tmp_path / "m", LLAMA)
+        before = namespace(folder, tmp_path / "cache")
+        monkeypatch.setattr(model_loader, "probe", lambda _: None)
+        assert namespace(folder, tmp_path / "cache") != before
+
+    @pytest.mark.parametrize(
+        "change",
+        [{"kv_bits": 8}, {"sharding": "1 of 2"}, {"backend": "cuda"}, {"spec": None}],
+        ids=str,
+    )
+    def test_covers_what_this_loader_does_not_vary(self, change: dict[str, Any]) -> None:
+        spec = probe(random_models.make_model(LLAMA))
+        identity = CacheIdentity("weights", "config", "tokenizer", spec, "engine", "cpu")
+        assert replace(identity, **change).namespace != identity.namespace
+
+    def test_differs_between_element_types_of_one_shape(self) -> None:
+        specs = [
+            probe(random_models.make_model(LLAMA, dtype=dtype))
+            for dtype in (mx.float32, mx.float16, mx.bfloat16)
+        ]
+        identity = CacheIdentity("weights", "config", "tokenizer", None, "engine", "cpu")
+        assert len({replace(identity, spec=spec).namespace for spec in specs}) == 3
 
     def test_stays_when_the_folder_is_renamed_or_copied(self, tmp_path: Path) -> None:
         folder = random_models.write_folder(tmp_path / "m", LLAMA)

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+ROOT = Path(__file__).parents[2]
 COMMAND_TIMEOUT_S = 120.0
 LONG_ANSWER = "Write a long story."
 """At temperature 0 the default model tells it without an end."""
@@ -18,11 +19,12 @@ Finished = subprocess.CompletedProcess[str]
 
 @pytest.fixture(scope="session")
 def settings(default_model_dir: Path, model_cache_dir: Path) -> dict[str, str]:
-    """Environment of every process: the converted model, one BLAS thread, logs to be read."""
+    """Environment of every process: settings for tests, the converted model, logs to be read."""
     assert default_model_dir.is_dir()
     return {
+        "SEMANTIC_CONFIG": str(ROOT / "config" / "test.toml"),
         "SEMANTIC_MODEL__CACHE_DIR": str(model_cache_dir),
-        "SEMANTIC_ENGINE__BLAS_THREADS": "1",
+        "SEMANTIC_LOGGING__LEVEL": "INFO",
         "SEMANTIC_LOGGING__FORMAT": "json",
     }
 

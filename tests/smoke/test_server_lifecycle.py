@@ -1,6 +1,8 @@
 """Starting, refusing to start, and leaving in good order."""
 
+import json
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,11 @@ import httpx
 import pytest
 from bench.server_process import ServerProcess
 from tests.smoke.conftest import Finished, finish, long_answer
+
+HALF_A_REQUEST = (
+    b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+    b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+)
 
 
 def serve(settings: dict[str, str], *options: str) -> Finished:
@@ -26,17 +33,36 @@ def test_a_second_server_on_the_same_store_is_refused(
         assert httpx.get(server.url.replace("/v1", "/health/live")).is_success
 
 
-def test_sigterm_ends_a_running_answer_and_the_server(
-    tmp_path: Path, settings: dict[str, str]
+@pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_running_answer_and_the_server(
+    tmp_path: Path, settings: dict[str, str], asked: signal.Signals
 ) -> None:
-    quick = {**settings, "SEMANTIC_SERVER__SHUTDOWN_TIMEOUT_S": "2"}
-    server = ServerProcess(tmp_path / "store", log=tmp_path / "log", settings=quick)
+    server = ServerProcess(tmp_path / "store", log=tmp_path / "log", settings=settings)
     with server, long_answer(server.url):
-        server.process.send_signal(signal.SIGTERM)
+        server.process.send_signal(asked)
         assert server.process.wait(20) == 0
+    assert not (tmp_path / "store" / "server.json").exists()
     # The tail of the answer that was cut short is on disk.
     assert list((tmp_path / "store" / "blk").rglob("*.tail.st"))
     assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def test_a_client_that_never_ends_its_request_does_not_hold_up_the_end(
+    tmp_path: Path, settings: dict[str, str]
+) -> None:
+    with ServerProcess(tmp_path / "store", log=tmp_path / "log", settings=settings) as server:
+        address = httpx.URL(server.url)
+        with socket.create_connection((address.host, address.port)) as client:
+            client.sendall(HALF_A_REQUEST)
+            # Answered after it: what was sent before has been read by then.
+            assert httpx.get(server.url.replace("/v1", "/health/live")).is_success
+            assert server.stop() == 0
+            assert client.recv(1000).startswith(b"HTTP/1.1 503 ")
+    log = (tmp_path / "log").read_text()
+    assert "Traceback" not in log
+    [line] = [json.loads(line) for line in log.splitlines() if "request_failed" in line]
+    assert line["error"] == "ServerStoppingError"
+    assert line["request_id"]
 
 
 def test_who_asks_twice_to_stop_is_not_kept_waiting(

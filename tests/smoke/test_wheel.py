@@ -14,11 +14,10 @@ from pathlib import Path
 import pytest
 from bench.server_process import ServerProcess
 from packaging.requirements import Requirement
-from tests.smoke.conftest import LONG_ANSWER, Finished, finish, reused
+from tests.smoke.conftest import LONG_ANSWER, ROOT, Finished, finish, reused
 
 import semantic
 
-ROOT = Path(__file__).parents[2]
 SHUTDOWN_TIMEOUT_S = 2.0
 LEAVING_S = 10.0
 """What ending the process may take beyond the time that answers are given, on a busy machine."""
@@ -85,10 +84,11 @@ def environment(
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     own = {
+        "SEMANTIC_ENGINE__BLAS_THREADS": "1",
         "SEMANTIC_STORE__DIR": "store",
         "SEMANTIC_SERVER__SHUTDOWN_TIMEOUT_S": str(SHUTDOWN_TIMEOUT_S),
     }
-    return {**settings, **own}
+    return {name: settings[name] for name in settings.keys() - {"SEMANTIC_CONFIG"}} | own
 
 
 @pytest.fixture

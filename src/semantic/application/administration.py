@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from semantic.application import agent_inspection
-from semantic.application.agent_deletion import delete_memory
+from semantic.application.agent_deletion import delete_memory, private_parts
 from semantic.application.agents import Agents
 from semantic.application.engine_loop import EngineLoop
 from semantic.application.write_behind import WriteBehind
@@ -73,6 +73,8 @@ class LiveAdministration:
         """Forget a memory of the model that runs; the number of blocks that went."""
         namespace = self._served.namespace
         own, others = await asyncio.to_thread(agent_inspection.lineages, record, self._records)
+        # The cache may have forgotten what lies on disk: what was damaged, or could not be deleted.
+        stored = await asyncio.to_thread(private_parts, namespace, own, others, self._blocks)
         loop = asyncio.get_running_loop()
         outcome: asyncio.Future[int | None] = loop.create_future()
 
@@ -80,8 +82,10 @@ class LiveAdministration:
             if not outcome.done():
                 outcome.set_result(removed)
 
-        def dropped(parts: tuple[PartId, ...]) -> None:
+        def dropped(known: tuple[PartId, ...]) -> None:
             # On the engine's thread: a block that is sealed anew is written after this.
+            parts = tuple(dict.fromkeys((*known, *stored)))
+
             def deleted(all_went: bool) -> None:  # noqa: FBT001 - the writer's callback
                 with suppress(RuntimeError):  # the loop may be gone when the server stops
                     loop.call_soon_threadsafe(resolve, num_blocks(parts) if all_went else None)

@@ -72,7 +72,6 @@ class Loading:
 class Job:
     """Mutable; owned by the engine's thread once submitted. `emit` may be called from there.
 
-    Its first `system_end` prompt tokens may begin other conversations as well.
     Once its capture has failed it is tried again only at the end, not with every token.
     What is done for the job is done in `context`, so that log lines name its request.
     """
@@ -81,7 +80,6 @@ class Job:
     text: TextStream
     stop_tokens: frozenset[TokenId]
     emit: Callable[[JobEvent], None]
-    system_end: int = 0
     chain: Chain = field(default_factory=Chain)
     loading: Loading | None = None
     capture_failed: bool = False

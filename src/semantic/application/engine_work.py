@@ -125,7 +125,7 @@ class EngineWork:
         sequence = job.sequence
         self._parts.scheduler.add(sequence)
         sequence.move(SequenceState.LOADING)
-        sequence.marks = self._parts.cache.marks(sequence.num_prompt, job.system_end)
+        sequence.marks = self._parts.cache.marks(sequence)
         self._load(job, {}, self._parts.clock.monotonic() + self._parts.read_timeout_s)
 
     def _load(self, job: Job, held: dict[PartId, PartHandle], deadline: float) -> None:

@@ -164,11 +164,11 @@ class Generation:
                 prompt=answer.prompt.tokens,
                 sampling=answer.request.sampling,
                 max_tokens=answer.max_tokens,
+                system_end=answer.prompt.system_end,
             ),
             text=TextStream(self._tokenizer.decoder(), answer.request.sampling.stop),
             stop_tokens=self._tokenizer.stop_tokens,
             emit=lambda event: _post(loop, events, event),
-            system_end=answer.prompt.system_end,
         )
         stream = AnswerStream(cancel=lambda: self._engine.cancel(answer.sequence))
         self._engine.submit(job)

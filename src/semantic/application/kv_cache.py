@@ -22,8 +22,9 @@ from semantic.domain.errors import CachePersistenceError, IncompatibleCacheError
 from semantic.domain.ids import BlockKey, TokenId
 from semantic.domain.lineage import Lineage, private_blocks
 from semantic.domain.prefix_index import BlockUse, PrefixIndex
-from semantic.domain.resume import ResumeRule, resume_marks, surplus
+from semantic.domain.resume import ResumeRule, resume_marks
 from semantic.domain.sequence import Sequence
+from semantic.domain.thinning import thinned
 from semantic.ports.block_store import BlockStore
 from semantic.ports.model_executor import ModelExecutor, PartHandle
 from semantic.ports.telemetry import Telemetry
@@ -88,11 +89,13 @@ class KvCache:
             self._index.learn(self._namespace, store.outlines(self._namespace))
         return len(self._index)
 
-    def marks(self, num_prompt: int, system_end: int) -> tuple[int, ...]:
-        """Positions of a prompt at which `capture` has to be called; see `resume_marks`."""
+    def marks(self, sequence: Sequence) -> tuple[int, ...]:
+        """Positions of its prompt at which `capture` has to be called; see `resume_marks`."""
         if not self._keeps:
             return ()
-        return resume_marks(self._rule, num_prompt, system_end, self._limits.state_interval)
+        return resume_marks(
+            self._rule, sequence.num_prompt, sequence.system_end, self._limits.state_interval
+        )
 
     def match(
         self, prompt: Tokens[TokenId], held: Mapping[PartId, PartHandle] | None = None
@@ -253,6 +256,8 @@ class KvCache:
         if self._write(StoredPart(header, self._executor.export(handle)), ()):
             self._memory_only.discard(part)
             self._index.add(header)
+        elif part not in self._index:
+            self._memory_only.discard(part)
 
     def _pass_out_of_sight(self, sequence: Sequence, chain: Chain) -> None:
         """Let go of what no window sees any more."""
@@ -264,13 +269,32 @@ class KvCache:
                 self._hot.first_to_go(part)
 
     def _thin_out(self, sequence: Sequence) -> None:
-        """Give up the resume points that are too many."""
-        if self._rule.anywhere:
-            return
-        points = self._index.resume_points(sequence.computed_tokens(0, sequence.num_computed))
-        for parts in surplus(points, self._limits.resume_points):
-            gone = tuple(part for first in parts for part in self.forget(first))
-            self._writes.discard(self._namespace, gone)
+        """Give up the resume points that are too many, and on disk what no other needs."""
+        plan = thinned(
+            self._index,
+            self._rule,
+            sequence.computed_tokens(0, sequence.num_computed),
+            limit=self._limits.resume_points,
+            system_end=sequence.system_end,
+            marks=() if self._rule.recurrent else sequence.marks,
+        )
+        gone = [
+            part for point in plan.points for first in point.parts for part in self.forget(first)
+        ]
+        for part in plan.unseen:
+            if part not in self._memory_only:
+                gone.append(part)
+                self._keep_in_memory_only(part)
+        if gone:
+            self._writes.discard(self._namespace, tuple(gone))
+
+    def _keep_in_memory_only(self, part: PartId) -> None:
+        """A part leaves the disk; memory keeps it as long as nothing else wants the room."""
+        if part in self._hot:
+            self._memory_only.add(part)
+            self._hot.first_to_go(part)
+        else:
+            self.forget(part)
 
     def _imported(
         self, part: PartId, expected: Tokens[TokenId], found: StoredPart

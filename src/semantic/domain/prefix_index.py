@@ -10,6 +10,7 @@ Invariant: a block is reachable from the root only through blocks that are in th
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from semantic.domain.block import BlockHeader, PartId, PartKind, PartOutline
 from semantic.domain.block_hash import block_key, full_blocks
@@ -30,6 +31,13 @@ class BlockUse:
     def ids(self) -> tuple[PartId, ...]:
         """Names of the parts."""
         return tuple(PartId(self.key, kind) for kind in self.parts)
+
+
+class ResumePoint(NamedTuple):
+    """A position from which a conversation can be continued, and the parts kept for that alone."""
+
+    end: int
+    parts: tuple[PartId, ...]
 
 
 Available = Callable[[PartId], bool]
@@ -132,24 +140,49 @@ class PrefixIndex:
                 return uses
         return ()
 
-    def resume_points(self, tokens: Sequence[TokenId]) -> tuple[tuple[PartId, ...], ...]:
+    def resume_points(self, tokens: Sequence[TokenId]) -> tuple[ResumePoint, ...]:
         """What can be given up along `tokens`, one resume point after the other.
 
         They are tails with all they consist of, and the states that full blocks end with.
         """
-        points: list[tuple[PartId, ...]] = []
+        points: list[ResumePoint] = []
         parent = self._root
         for start in range(0, len(tokens), self._block_size):
             ahead = tuple(tokens[start : start + self._block_size])
-            points += [self.parts(tail) for tail in self._tails(parent, ahead)]
+            points += [
+                ResumePoint(end, self.parts(tail)) for tail, end in self._tails(parent, ahead)
+            ]
             parent = block_key(parent, ahead)
             node = self._tree.block(parent)
             if node is None or node.kinds[0] is not PartKind.FULL:
                 break
             state = PartId(parent, PartKind.STATE)
             if state in self:
-                points.append((state,))
+                points.append(ResumePoint(node.end, (state,)))
         return tuple(points)
+
+    def whole_blocks(self, tokens: Sequence[TokenId]) -> tuple[tuple[BlockKey, int], ...]:
+        """The full blocks that stand at the beginning of `tokens`, without a hole: key and end."""
+        return tuple((key, node.end) for key, node in self._whole(tokens, self.__contains__))
+
+    def branch_ends(self, tokens: Sequence[TokenId]) -> tuple[int, ...]:
+        """Where conversations that leave `tokens` may go on from, seen from its blocks.
+
+        That is the end of a tail of theirs, or the boundary behind which their own blocks begin.
+        """
+        ends: list[int] = []
+        parent, position = self._root, 0
+        for key, end in (*self.whole_blocks(tokens), (None, len(tokens))):
+            ahead = tuple(tokens[position : position + self._block_size])
+            along = {key, *(tail for tail, _ in self._tails(parent, ahead))}
+            ends.extend(
+                node.end if node.kinds[0] is PartKind.TAIL else node.start
+                for child, node in self._tree.children(parent)
+                if child not in along
+            )
+            if key is not None:
+                parent, position = key, end
+        return tuple(ends)
 
     def superseded(self, header: BlockHeader) -> tuple[BlockKey, ...]:
         """Tails beside `header` whose tokens all stand at its beginning: no longer needed.
@@ -159,28 +192,25 @@ class PrefixIndex:
         if not self._rule.anywhere:
             return ()
         tails = self._tails(header.parent, header.tokens)
-        return tuple(key for key in tails if key != header.key)
+        return tuple(key for key, _ in tails if key != header.key)
 
-    def _tails(self, parent: BlockKey, tokens: tuple[TokenId, ...]) -> tuple[BlockKey, ...]:
-        """Tails after `parent` all of whose tokens stand at the beginning of `tokens`."""
+    def _tails(
+        self, parent: BlockKey, tokens: tuple[TokenId, ...]
+    ) -> tuple[tuple[BlockKey, int], ...]:
+        """Tails after `parent` all of whose tokens begin `tokens`: key and end, shortest first."""
         short = (
             (key, node)
             for key, node in self._tree.children(parent)
             if node.kinds[0] is PartKind.TAIL and node.length <= len(tokens)
         )
         found = [one for one in self._tree.headers(short) if _begins(one, tokens)]
-        return tuple(one.key for one in sorted(found, key=lambda one: one.end))
+        return tuple((one.key, one.end) for one in sorted(found, key=lambda one: one.end))
 
     def _beginnings(
         self, tokens: Sequence[TokenId], usable: Available
     ) -> Iterator[tuple[list["_Found"], int]]:
         """Chains that begin `tokens`, and how far; the longest first, the empty one last."""
-        chain: list[_Found] = []
-        for _, key in full_blocks(self._root, tokens, self._block_size):
-            node = self._tree.block(key)
-            if node is None or not usable(PartId(key, node.kinds[0])):
-                break
-            chain.append((key, node))
+        chain = self._whole(tokens, usable)
         tried: BlockKey | None = None
         for count in range(len(chain), -1, -1):
             before, position = chain[:count], count * self._block_size
@@ -190,6 +220,16 @@ class PrefixIndex:
                 yield [*before, last], position + length
             yield before, position
             tried = parent
+
+    def _whole(self, tokens: Sequence[TokenId], usable: Available) -> list["_Found"]:
+        """The full blocks that stand at the beginning of `tokens`, without a hole."""
+        chain: list[_Found] = []
+        for _, key in full_blocks(self._root, tokens, self._block_size):
+            node = self._tree.block(key)
+            if node is None or not usable(PartId(key, node.kinds[0])):
+                break
+            chain.append((key, node))
+        return chain
 
     def _begun(
         self, parent: BlockKey, tokens: Sequence[TokenId], tried: BlockKey | None, usable: Available

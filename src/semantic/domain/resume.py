@@ -8,13 +8,9 @@ Full attention can be continued anywhere. A layer with a window needs the tokens
 and a recurrent layer the state that was taken at exactly that position.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from semantic.domain.block import PartKind
-
-Point = TypeVar("Point")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +67,3 @@ def resume_marks(
     if rule.recurrent:
         marks.update(range(interval, num_prompt, interval))
     return tuple(sorted(mark for mark in marks if 0 < mark < num_prompt))
-
-
-def surplus(points: Sequence[Point], limit: int) -> tuple[Point, ...]:
-    """The resume points of one conversation to give up, so that `limit` (at least 1) are left.
-
-    The first is what conversations have in common, the last ones are where this one goes on.
-    """
-    excess = len(points) - limit
-    return tuple(points[1 : 1 + excess]) if excess > 0 else ()

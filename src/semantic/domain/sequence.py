@@ -47,14 +47,16 @@ class Sequence:
         |------------- num_computed ------->
 
     `num_computed` counts the tokens whose KV is in the engine; `num_cached` those of them that
-    were not computed for this request. At least one prompt token is always computed. `marks` are
-    positions in the prompt, ascending, at which prefill has to stop for a moment.
+    were not computed for this request. At least one prompt token is always computed. The first
+    `system_end` tokens of the prompt may begin other conversations, too. `marks` are positions in
+    the prompt, ascending, at which prefill has to stop for a moment.
     """
 
     id: SequenceId
     prompt: tuple[TokenId, ...]
     sampling: SamplingParams
     max_tokens: int
+    system_end: int = 0
     marks: tuple[int, ...] = ()
     state: SequenceState = SequenceState.WAITING
     num_cached: int = 0

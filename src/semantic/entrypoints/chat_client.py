@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 
+from semantic.domain.agent import AgentId
 from semantic.domain.errors import InvalidRequestError
 from semantic.entrypoints.running_server import ServerError, content_of, unreachable
 
@@ -39,7 +40,7 @@ class ChatClient:
     the model, and whatever else the API knows (temperature, max_tokens).
 
     Raises:
-        InvalidRequestError: if a name or message is no text.
+        InvalidRequestError: if the agent's name cannot be one, or a message is no text.
     """
 
     def __init__(
@@ -52,8 +53,7 @@ class ChatClient:
     ) -> None:
         self._http = http
         self._options = options
-        # As bytes: HTTP's own text is latin-1, names are any.
-        self._headers = {} if agent is None else {b"X-Agent-ID": _utf8("agent", agent)}
+        self._headers = {} if agent is None else {b"X-Agent-ID": _name(agent)}
         self._history: list[dict[str, str]] = []
         if system:
             _utf8("system", system)
@@ -111,6 +111,16 @@ class ChatClient:
         except httpx.TransportError as error:
             raise ServerError(f"the connection broke: {error or type(error).__name__}") from error
         raise ServerError("the answer has no end: the server has stopped")
+
+
+def _name(agent: str) -> bytes:
+    """An agent's name as it is sent: in bytes, since HTTP's own text is latin-1 and names are any.
+
+    Raises:
+        InvalidRequestError: if it cannot be one; HTTP itself has no line breaks in a header.
+    """
+    _utf8("agent", agent)
+    return AgentId.parse(agent, field="agent").name.encode()
 
 
 def _utf8(field: str, text: str) -> bytes:

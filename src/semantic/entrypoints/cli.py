@@ -25,6 +25,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     # Its tracebacks show local variables, which may hold prompts.
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
@@ -59,6 +60,25 @@ def run() -> int:
     return exit_codes.OK
 
 
+def _print_version(asked: bool) -> None:  # noqa: FBT001 - the library's signature
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _semantic(
+    *,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_print_version, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    pass  # what there is to do, the option's callback has done
+
+
 @app.command()
 def version(*, as_json: options.AsJson = False) -> None:
     """Print the version."""
@@ -71,33 +91,25 @@ def version(*, as_json: options.AsJson = False) -> None:
 @app.command()
 def serve(
     *,
-    model: Annotated[
-        str | None, typer.Option(help="'default', a folder, a GGUF file, or a Hugging Face id.")
-    ] = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on; 0: any free one.")] = None,
+    model: options.Model = None,
+    host: options.Host = None,
+    port: options.Port = None,
     store: options.Store = None,
     config: options.Config = None,
-    log_level: Annotated[str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = None,
+    log_level: options.LogLevel = None,
 ) -> None:
     """Serve a model over HTTP until interrupted.
 
     Options win over SEMANTIC_* variables, those over a .env file, that over the TOML file.
 
     The first Ctrl-C or SIGTERM lets running answers end, the second does not, the third waits
-    for nothing.
+    for nothing. Closing the terminal counts as one, unless nohup keeps that from it.
     """
     from semantic.entrypoints.stop_signals import StopSignals  # noqa: PLC0415 - see above
 
     signals = StopSignals()
     settings = options.settings_from(
-        {
-            "model": {"id": model},
-            "server": {"host": host, "port": port},
-            "store": {"dir": store},
-            "logging": {"level": log_level},
-        },
-        config,
+        options.of_a_server(model, host, port, store, log_level), config
     )
     from semantic.entrypoints import server  # noqa: PLC0415 - it loads the engine
 

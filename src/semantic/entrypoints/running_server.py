@@ -96,15 +96,17 @@ def delete_agent(store: Path, name: str) -> dict[str, Any]:
         ServerError: if it cannot be reached, or fails.
         SemanticError: whatever it answers.
     """
+    not_ready = f"the store {store} is in use by a server that is not ready; try again in a while"
     note = server_note.read(store)
     if note is None:
-        raise ServerError(
-            f"the store {store} is in use by a server that is not ready; try again in a while"
-        )
+        raise ServerError(not_ready)
     try:
         with client(note.url) as http:
             headers = {"Authorization": f"Bearer {note.token}"}
             return content_of(http.delete("/admin/agents", params={"name": name}, headers=headers))
+    except httpx.ConnectError as error:
+        # The note is that of a server before, which was killed.
+        raise ServerError(not_ready) from error
     except httpx.TransportError as error:
         raise unreachable(note.url, error) from error
 

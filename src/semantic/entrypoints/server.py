@@ -125,6 +125,16 @@ class _Server(uvicorn.Server):
         finally:
             ending.cancel()
 
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """While it serves, every request to stop is this server's. uvicorn knows of two."""
+        with super().capture_signals():
+            self._signals.act(self.handle_exit)
+            try:
+                yield
+            finally:
+                self._signals.count()
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop accepting, and let running answers end; asked twice, end them."""
         self._signals.noted(sig, frame)

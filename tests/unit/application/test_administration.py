@@ -9,6 +9,7 @@ from tests.fakes.scripted_executor import (
     HYBRID,
     LONG_WINDOW,
     NAMESPACE,
+    UNIFORM,
     ScriptedExecutor,
 )
 from tests.fakes.small_engine import SmallEngine
@@ -16,6 +17,7 @@ from tests.unit.application.test_generation import CODER, Server, letters, reque
 
 from semantic.application.administration import LiveAdministration, ServedMemory
 from semantic.domain.agent import AgentId
+from semantic.domain.block import num_blocks
 from semantic.domain.cache_spec import ModelCacheSpec
 from semantic.domain.errors import (
     AgentBusyError,
@@ -168,6 +170,29 @@ def test_what_cannot_be_removed_is_an_error_and_is_still_remembered(
         server.delete()
     assert [record.name for record in server.engine.agents.list()] == [CODER.name]
     assert "block_not_deleted" in server.names()
+
+
+@pytest.mark.parametrize("spec", [UNIFORM, EVERYTHING])
+def test_what_could_not_be_removed_goes_when_it_is_tried_again(spec: ModelCacheSpec) -> None:
+    server = Administered(SmallEngine(ScriptedExecutor(spec, letters))).start()
+    server.talk(CODER, LONG)
+    stuck = [header.id for header in server.engine.blocks.headers(NAMESPACE)]
+    server.engine.blocks.journal.undeletable.update(stuck)
+    with pytest.raises(CachePersistenceError):
+        server.delete()
+    server.engine.blocks.journal.undeletable.clear()
+    assert server.delete() == num_blocks(stuck)
+    assert server.on_disk() == set()
+    assert list(server.engine.agents.list()) == []
+    server.stop()
+
+
+def test_what_the_cache_has_forgotten_goes_as_well(server: Administered) -> None:
+    server.talk(CODER, LONG)
+    first = next(iter(server.engine.blocks.headers(NAMESPACE)))
+    server.engine.cache.forget(first.id)
+    assert server.delete() == 3
+    assert server.on_disk() == set()
 
 
 def test_a_disk_that_hangs_costs_a_limited_time(server: Administered) -> None:

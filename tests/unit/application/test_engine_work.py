@@ -13,8 +13,6 @@ from semantic.application.engine_job import Job, JobEnded, JobEvent, JobFailed, 
 from semantic.application.engine_work import EngineWork
 from semantic.application.scheduler import SchedulerLimits
 from semantic.domain.block import PartId, PartKind, StoredPart
-from semantic.domain.block_hash import block_key, root_key
-from semantic.domain.cache_spec import BLOCK_SIZE, ModelCacheSpec
 from semantic.domain.chat import FinishReason
 from semantic.domain.errors import EngineError
 from semantic.domain.ids import BlockKey, SequenceId, TokenId

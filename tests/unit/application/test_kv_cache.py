@@ -167,6 +167,18 @@ class TestMemoryOnly:
         assert [header.key for header in bench.stored()] == keys_of(tokens_of(256, seed=1))
         assert bench.matched(tokens_of(701)) == 0
 
+    def test_what_was_forgotten_is_written_once_there_is_room(self) -> None:
+        bench = Bench(hot_bytes=BLOCK_BYTES, queue_bytes=2 * BLOCK_BYTES - 1)
+        bench.blocks.writing.shut()
+        bench.keep(tokens_of(256, seed=1))
+        bench.blocks.writing.wait_reached()
+        bench.keep(tokens_of(256))
+        bench.catch_up()
+        bench.keep(tokens_of(256, seed=2))  # drives the one known in memory only out
+        bench.catch_up()
+        bench.keep(tokens_of(300))
+        assert {header.key for header in bench.stored()} >= set(keys_of(tokens_of(300)))
+
     def test_a_block_too_large_for_memory_is_forgotten(self) -> None:
         bench = self.full(hot_blocks=0)
         bench.keep(tokens_of(600))

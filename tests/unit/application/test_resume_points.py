@@ -24,11 +24,11 @@ PART_BYTES = LONG_WINDOW.nbytes(FULL)
 
 class TestMarks:
     def test_they_are_where_the_model_needs_them(self) -> None:
-        assert Bench(UNIFORM).cache.marks(1000, 300) == ()
-        assert Bench(LONG_WINDOW).cache.marks(1000, 300) == (300, 999)
+        assert Bench(UNIFORM).begin(tokens_of(1000), 300).sequence.marks == ()
+        assert Bench(LONG_WINDOW).begin(tokens_of(1000), 300).sequence.marks == (300, 999)
         bench = Bench(HYBRID, state_interval=512)
-        assert bench.cache.marks(1000, 300) == (300, 512, 999)
-        assert Bench(None).cache.marks(1000, 300) == ()
+        assert bench.begin(tokens_of(1000), 300).sequence.marks == (300, 512, 999)
+        assert Bench(None).begin(tokens_of(1000), 300).sequence.marks == ()
 
 
 class TestSliding:
@@ -134,6 +134,17 @@ class TestSliding:
             *((SLIDING, key) for key in sliding),
             (SLIDING, keys_of(branch[:-1])[-1]),
         ]
+
+    def test_what_another_sequence_sealed_is_written_behind_ones_own_resume_points(self) -> None:
+        bench = Bench(LONG_WINDOW)
+        tokens = tokens_of(1500)
+        branch = bench.begin((*tokens[:700], 94, 94))  # both begin with nothing known
+        other = bench.begin(tokens)
+        other.prefill_as_planned()
+        other.leave()
+        assert bench.ends_of(SLIDING) == [1280, 1499]
+        branch.prefill_as_planned()
+        assert bench.ends_of(SLIDING) == [512, 701, 1280, 1499]
 
     @pytest.mark.parametrize("window", [2, 8, 255, 256, 257, 300, 511, 512, 513, 600])
     @pytest.mark.parametrize("length", [256, 512, 1024])
@@ -278,8 +289,34 @@ class TestThinning:
         bench = Bench(HYBRID, state_interval=256, resume_points=3)
         tokens = bench.answer(tokens_of(1500), 3)
         assert bench.ends_of(FULL) == [256, 512, 768, 1024, 1280]
-        assert bench.ends_of(STATE) == [256, 1499, 1503]
+        assert bench.ends_of(STATE) == [1280, 1499, 1503]
         assert bench.matched((*tokens, 1)) == 1503
+
+    def test_the_end_of_a_system_prompt_stays_though_states_lie_before_it(self) -> None:
+        bench = Bench(HYBRID, state_interval=256, resume_points=8)
+        bench.answer(tokens_of(3000), 3, 300)
+        assert 300 in bench.ends_of(STATE)
+        assert bench.matched((*tokens_of(300), *([94] * 50))) == 300
+
+    def test_sliding_parts_go_from_disk_with_the_points_that_needed_them(self) -> None:
+        bench = Bench(LONG_WINDOW, hot_bytes=1 << 24, queue_bytes=1 << 26, resume_points=4)
+        tokens = self.turns(bench, 40)
+        full = [one for one in bench.ends_of(SLIDING) if one % 256 == 0]
+        last = len(tokens) // 256 * 256
+        assert full == [last - 256, last]
+        # In memory they may stay, and serve.
+        assert bench.matched((*tokens[:1024], 94, 94)) == 1024
+        assert bench.restarted().matched((*tokens, 1)) == len(tokens)
+
+    def test_sliding_parts_that_a_branch_needs_stay(self) -> None:
+        bench = Bench(LONG_WINDOW, hot_bytes=0, queue_bytes=1 << 26, resume_points=2)
+        trunk = bench.answer(tokens_of(1030), 3, 50)
+        for turn in range(6):
+            trunk = bench.answer((*trunk, *tokens_of(300, seed=turn)), 3, 50)
+        other = bench.answer((*tokens_of(1030), *([94] * 5)), 3, 50)
+        for turn in range(6):
+            trunk = bench.answer((*trunk, *tokens_of(300, seed=turn)), 3, 50)
+        assert bench.restarted().matched((*other, 1)) == len(other)
 
     def test_up_to_the_limit_all_stay(self) -> None:
         bench = Bench(HYBRID, resume_points=100)

@@ -337,16 +337,16 @@ class TestResumePoints:
             TAIL,
         )
         assert index.resume_points(PROMPT) == (
-            (PartId(FIRST.key, STATE),),
-            (early.id, PartId(early.key, SLIDING)),
-            (PartId(SECOND.key, STATE),),
-            (TAIL.id,),
+            (3, (PartId(FIRST.key, STATE),)),
+            (4, (early.id, PartId(early.key, SLIDING))),
+            (6, (PartId(SECOND.key, STATE),)),
+            (TAIL.end, (TAIL.id,)),
         )
 
     def test_not_those_of_another_conversation_or_further_on(self) -> None:
         others = (header(4, 4, after=FIRST), header(7, 8, 9, after=SECOND))
         index = index_of(*with_extras(FIRST, STATE), SECOND, TAIL, *others)
-        assert index.resume_points(PROMPT[:7]) == ((PartId(FIRST.key, STATE),),)
+        assert index.resume_points(PROMPT[:7]) == ((3, (PartId(FIRST.key, STATE),)),)
 
     def test_not_those_behind_a_hole(self) -> None:
         assert index_of(FIRST, TAIL).resume_points(PROMPT) == ()
@@ -516,9 +516,9 @@ class PrefixIndexMachine(RuleBasedStateMachine):
             elif any(part.kind is STATE for part in extras):
                 expected.append((chain[-1].end, {PartId(chain[-1].key, STATE)}))
         found = self.index.resume_points(prompt)
-        assert [set(point) for point in found] == [
-            point for _, point in sorted(expected, key=lambda item: item[0])
-        ]
+        assert [(point.end, set(point.parts)) for point in found] == sorted(
+            expected, key=lambda item: item[0]
+        )
 
     def check(
         self, prompt: list[TokenId], uses: tuple[BlockUse, ...], had: Callable[[PartId], bool]

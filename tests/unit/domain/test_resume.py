@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from semantic.domain.block import PartKind
 from semantic.domain.cache_spec import AttentionLayer, blocks_behind
-from semantic.domain.resume import ResumeRule, resume_marks, surplus
+from semantic.domain.resume import ResumeRule, resume_marks
 
 UNIFORM = ResumeRule()
 SLIDING = ResumeRule((8, 300))
@@ -132,22 +132,3 @@ class TestMarks:
         marks = resume_marks(rule, num_prompt, system_end, interval)
         assert list(marks) == sorted(set(marks))
         assert all(0 < mark < num_prompt for mark in marks)
-
-
-class TestSurplus:
-    @pytest.mark.parametrize(
-        ("count", "limit", "given_up"),
-        [(0, 3, ""), (3, 3, ""), (4, 3, "b"), (6, 3, "bcd"), (6, 2, "bcde"), (3, 1, "bc")],
-    )
-    def test_the_first_and_the_last_ones_stay(self, count: int, limit: int, given_up: str) -> None:
-        points = "abcdef"[:count]
-        assert "".join(surplus(points, limit)) == given_up
-
-    @given(st.lists(st.integers(), unique=True), st.integers(1, 10))
-    @settings(deadline=None, derandomize=True)
-    def test_as_many_stay_as_the_limit_says(self, points: list[int], limit: int) -> None:
-        left = [point for point in points if point not in surplus(points, limit)]
-        assert len(left) == min(limit, len(points))
-        assert left[:1] == points[:1]
-        if limit > 1:
-            assert left[-1:] == points[-1:]

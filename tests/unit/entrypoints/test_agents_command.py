@@ -208,6 +208,17 @@ def test_a_server_that_is_not_ready_is_told_as_such(run: Run, store: str) -> Non
     assert "not ready" in err
 
 
+def test_a_server_that_starts_beside_the_note_of_a_killed_one_is_told_as_such(
+    run: Run, store: str
+) -> None:
+    server_note.write(Path(store), ServerNote("http://127.0.0.1:1", "old"))
+    with StoreLock(Path(store)):
+        code, _, err = run("agents", "delete", "alice", "--store", store)
+    assert code == 1
+    assert "not ready" in err
+    assert "--url" not in err
+
+
 def test_the_note_of_a_server_that_is_gone_is_ignored(run: Run, store: str) -> None:
     server_note.write(Path(store), ServerNote("http://127.0.0.1:1", "old"))
     assert run("agents", "delete", "alice", "--store", store)[0] == 0

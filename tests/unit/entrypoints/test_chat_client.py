@@ -112,10 +112,10 @@ def test_without_an_agent_nobody_is_named() -> None:
     assert "X-Agent-ID" not in talk.headers[0]
 
 
-def test_an_agent_whose_name_is_empty_is_not_nobody() -> None:
-    talk = Talk([says("x")], agent="")
-    talk.ask("hi")
-    assert talk.headers[0]["X-Agent-ID"] == ""
+@pytest.mark.parametrize("agent", ["", "a\nb", "x" * 300])
+def test_a_name_that_cannot_be_one_is_refused_and_not_taken_for_nobody(agent: str) -> None:
+    with pytest.raises(InvalidRequestError, match="an agent's name"):
+        Talk([], agent=agent)
 
 
 BYTES = b"x\xff".decode(errors="surrogateescape")

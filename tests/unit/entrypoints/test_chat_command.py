@@ -105,8 +105,14 @@ def test_a_refusal_ends_the_chat_in_a_pipe(
 ) -> None:
     scripted.refusal = PoolExhaustedError("try again later")
     piped(monkeypatch, "one\ntwo\n")
-    code, _, err = run("chat", "--url", url)
-    assert (code, err) == (1, "error: try again later\n")
+    # No answer is no line, not an empty one.
+    assert run("chat", "--url", url) == (1, "", "error: try again later\n")
+
+
+def test_an_agent_that_cannot_be_one_is_bad_usage(run: Run, url: str) -> None:
+    code, out, err = run("chat", "--url", url, "--agent", "a\nb")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: an agent's name ")
 
 
 def test_a_terminal_is_not_reprogrammed_by_an_answer(

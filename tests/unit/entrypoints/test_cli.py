@@ -33,8 +33,17 @@ def fail_to_serve(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     monkeypatch.setattr("semantic.entrypoints.server", server, raising=False)
 
 
-def test_the_version_is_printed(run: Run) -> None:
-    assert run("version") == (0, f"{semantic.__version__}\n", "")
+@pytest.mark.parametrize("spelled", ["version", "--version"])
+def test_the_version_is_printed(run: Run, spelled: str) -> None:
+    assert run(spelled) == (0, f"{semantic.__version__}\n", "")
+
+
+@pytest.mark.parametrize("command", [[], ["agents"], ["agents", "show"]])
+def test_help_may_be_asked_for_in_short(run: Run, command: list[str]) -> None:
+    long = run(*command, "--help")
+    assert long[0] == 0
+    assert "Usage: " in long[1]
+    assert run(*command, "-h") == long
 
 
 def test_the_version_needs_no_server() -> None:

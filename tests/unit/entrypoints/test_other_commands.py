@@ -67,6 +67,24 @@ def test_settings_are_shown_with_their_sources(
     assert {"key": "server.host", "value": "::1", "source": str(config)} in found
 
 
+def test_settings_are_shown_as_a_server_with_these_options_would_have_them(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEMANTIC_SERVER__PORT", "1")
+    options = ["--model", "m", "--host", "::1", "--port", "2", "--store", "kv"]
+    code, out, _ = run("config", "show", *options, "--log-level", "error", "--json")
+    said = {row["key"]: row["value"] for row in json.loads(out) if "command" in row["source"]}
+    assert code == 0
+    assert said == {
+        "server.host": "::1",
+        "server.port": 2,
+        "model.id": "m",
+        "store.dir": "kv",
+        "logging.level": "ERROR",
+    }
+    assert "the command line" in run("config", "show", *options)[1]
+
+
 @pytest.mark.parametrize("command", [["config", "show"], ["agents", "list"], ["doctor"]])
 def test_a_wrong_setting_is_bad_usage_everywhere(
     run: Run, monkeypatch: pytest.MonkeyPatch, command: list[str]
@@ -97,6 +115,15 @@ def test_the_doctor_tells_what_to_do(run: Run, monkeypatch: pytest.MonkeyPatch) 
         "wrong   c: broken",
         "        -> mend it",
     ]
+
+
+def test_the_doctor_looks_for_the_model_that_is_named(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        diagnosis, "diagnose", lambda given: iter([Finding("model", Health.OK, given.model.id)])
+    )
+    assert run("doctor", "--model", "m") == (0, "ok      model: m\n", "")
 
 
 def test_warnings_alone_are_no_failure(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ def ended(code: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_before_it_serves_a_signal_ends_the_process_at_once(number: signal.Signals) -> None:
     code, out, err = ended(f"os.kill(os.getpid(), {number:d}); print('still here')")
     assert (code, out, err) == (128 + number, "", f"stopped by {number.name}\n")
@@ -36,3 +36,25 @@ def test_then_the_first_is_noted_the_second_presses_and_the_third_ends_it() -> N
     )
     assert code == 128 + signal.SIGTERM
     assert out.splitlines() == ["False False", "True False", "True True"]
+
+
+def test_a_closed_terminal_is_a_request_like_another() -> None:
+    code, out, _ = ended(
+        "signals.count()\nos.kill(os.getpid(), signal.SIGHUP)\nprint(signals.asked)\n"
+    )
+    assert (code, out) == (0, "True\n")
+
+
+def test_what_nohup_keeps_away_stays_away() -> None:
+    begin = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)"
+    code = (
+        f"{begin}{_BEGIN}os.kill(os.getpid(), signal.SIGHUP)\nsignals.count()\n"
+        "os.kill(os.getpid(), signal.SIGHUP)\nprint(signals.asked)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)  # noqa: S603 - our own code
+    assert done.stdout == b"False\n"
+
+
+def test_where_nobody_can_be_told_it_ends_all_the_same() -> None:
+    code, out, _ = ended("os.close(2); os.kill(os.getpid(), signal.SIGTERM); print('still here')")
+    assert (code, out) == (128 + signal.SIGTERM, "")

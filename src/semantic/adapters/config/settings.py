@@ -100,7 +100,7 @@ class StoreSettings(_Section):
     hot_bytes: Bytes
     queue_bytes: Bytes
     state_interval: Count
-    resume_points: Count
+    resume_points: Annotated[int, Field(ge=2)]
     reader_threads: Annotated[int, Field(ge=1, le=64)]
     read_timeout_s: Seconds
     commit_timeout_s: Seconds

@@ -24,17 +24,20 @@ from semantic.adapters.config.settings import (
 CONFIG_VARIABLE = f"{ENV_PREFIX}CONFIG"
 """Names the user's TOML file."""
 
+_OUR_OWN = "Value error, "
+"""What pydantic puts before the words of a check that is ours."""
+
 Values = Mapping[str, Any]
 """Section -> key -> value; not validated yet, so anything may be in it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Values and the place they were found in. `variables`: keys are spelled SEMANTIC_X__Y."""
+    """Values and the place they were found in; `variables`: those that are there, if it has any."""
 
     name: str
     values: Values
-    variables: bool = False
+    variables: frozenset[str] = frozenset()
 
     def holds(self, path: tuple[str, ...]) -> bool:
         """Whether there is a value under `path`."""
@@ -47,9 +50,17 @@ class Source:
 
     def spelled(self, path: tuple[str, ...]) -> str:
         """How a person would find the value of `path`."""
-        if self.variables:
-            return f"{ENV_PREFIX}{ENV_DELIMITER.join(path).upper()} in {self.name}"
-        return self.name
+        if not self.variables:
+            return self.name
+        key = f"{ENV_PREFIX}{ENV_DELIMITER.join(path)}".lower()
+        # A variable may hold a whole section, as JSON; a mistaken one may go on below the key.
+        named = [
+            variable
+            for variable in self.variables
+            if f"{key}{ENV_DELIMITER}".startswith(f"{variable}{ENV_DELIMITER}")
+            or variable.startswith(f"{key}{ENV_DELIMITER}")
+        ]
+        return f"{max(named, key=len, default=key).upper()} in {self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +117,21 @@ def _sources(values: Values, config: Path | None, env_file: Path | None) -> tupl
     named = environment.env_vars.get(CONFIG_VARIABLE.lower()) or dotenv.env_vars.get(
         CONFIG_VARIABLE.lower()
     )
-    files = [config or (Path(named) if named else None), default_config()]
+    # No shell has seen what stands in a .env file.
+    files = [config or (_at_home(Path(named)) if named else None), default_config()]
     return (
         Source("the command line", values),
         _variables("the environment", environment),
         _variables(str(env_file), dotenv),
         *(_toml(file) for file in files if file is not None),
     )
+
+
+def _at_home(file: Path) -> Path:
+    try:
+        return file.expanduser()
+    except RuntimeError:
+        return file  # of a user who is not known here; opening it tells
 
 
 def _checked(sources: tuple[Source, ...]) -> Settings:
@@ -146,7 +165,7 @@ def _variables(name: str, source: EnvSettingsSource) -> Source:
         if variable.startswith(prefix) and delimiter and section not in Settings.model_fields:
             raise SettingsError(f"{variable.upper()} in {name}: there is no such setting")
     try:
-        return Source(name, source(), variables=True)
+        return Source(name, source(), frozenset(source.env_vars))
     except pydantic_settings.SettingsError as error:
         raise SettingsError(f"{name}: {error}") from error
 
@@ -178,6 +197,6 @@ def _explain(error: ValidationError, sources: tuple[Source, ...]) -> str:
     for problem in error.errors(include_url=False, include_input=False, include_context=False):
         path = tuple(str(part) for part in problem["loc"])
         unknown = problem["type"] == "extra_forbidden"
-        what = "there is no such setting" if unknown else problem["msg"]
+        what = "there is no such setting" if unknown else problem["msg"].removeprefix(_OUR_OWN)
         lines.append(f"{'.'.join(path)}: {what} (from {_origin(sources, path)})")
     return "\n".join(lines)

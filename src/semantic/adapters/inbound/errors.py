@@ -40,6 +40,10 @@ class BodyTooLargeError(InvalidRequestError):
     """The request's body exceeds what this server reads."""
 
 
+class ServerStoppingError(SemanticError):
+    """The server stops, and waits no longer for a request to be over."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Kind:
     status: int
@@ -64,6 +68,7 @@ _KINDS: dict[type[Exception], _Kind] = {
     IncompatibleCacheError: _Kind(
         500, _SERVER, "cache_incompatible", "Stored memory does not fit the model."
     ),
+    ServerStoppingError: _Kind(503, _SERVER, "server_stopping", "The server is stopping."),
     EngineError: _Kind(503, _SERVER, "engine_unavailable", "The engine has failed; try again."),
     SemanticError: _Kind(500, _SERVER, None, "The request could not be served."),
 }

@@ -1,9 +1,11 @@
 """What nobody caught."""
 
+import asyncio
+
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from semantic.adapters.inbound.errors import report
+from semantic.adapters.inbound.errors import ServerStoppingError, report
 from semantic.ports.telemetry import Telemetry
 
 
@@ -11,7 +13,8 @@ class LastResortMiddleware:
     """Answers an unforeseen exception with status 500 and logs it once, without its text.
 
     If the response has begun, it stays incomplete, which tells the client the same. A client
-    that leaves while it still sends is no error.
+    that leaves while it still sends is no error. One that still sends when a stopping server's
+    patience ends, which is told by cancelling, gets status 503.
     """
 
     def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:
@@ -34,7 +37,12 @@ class LastResortMiddleware:
             await self._app(scope, receive, watched)
         except ClientDisconnect:
             return
-        except Exception as error:  # noqa: BLE001 - it is the last resort
-            told = report(error, self._telemetry)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - it is the last resort
+            told = report(_named(error), self._telemetry)
             if not started:
                 await told.response()(scope, receive, send)
+
+
+def _named(error: BaseException) -> Exception:
+    """Nobody but a server that stops cancels a whole request."""
+    return error if isinstance(error, Exception) else ServerStoppingError("cut off")

@@ -66,17 +66,34 @@ def _converse(client: "ChatClient") -> None:
         if not question.strip():
             continue
         try:
-            answer = client.ask(question, _show)
+            answer = _asked(client, question)
         except SemanticError as error:
-            typer.echo()
             if not interactive:
                 raise
             output.complain(error)
             continue
-        typer.echo()
         output.note(_told(answer))
         if answer.interrupted and not interactive:
             raise typer.Abort
+
+
+def _asked(client: "ChatClient", question: str) -> "Answer":
+    """Ask, and show the answer as it comes, in lines of its own. No answer is no line."""
+    shown = False
+
+    def show(piece: str) -> None:
+        nonlocal shown
+        shown = True
+        _show(piece)
+
+    try:
+        answer = client.ask(question, show)
+    except BaseException:
+        if shown:
+            typer.echo()
+        raise
+    typer.echo()
+    return answer
 
 
 def _question(*, interactive: bool) -> str | None:

@@ -10,22 +10,33 @@ app = typer.Typer(help="Settings and where they come from.", no_args_is_help=Tru
 
 
 @app.command("show")
-def show(*, config: options.Config = None, as_json: options.AsJson = False) -> None:
+def show(  # noqa: PLR0913 - the options of `semantic serve`, and one more
+    *,
+    model: options.Model = None,
+    host: options.Host = None,
+    port: options.Port = None,
+    store: options.Store = None,
+    config: options.Config = None,
+    log_level: options.LogLevel = None,
+    as_json: options.AsJson = False,
+) -> None:
     """Show every setting, its value, and the source that it came from.
 
-    Sources, the strongest first: the command line, SEMANTIC_* variables, a .env file, a TOML
-    file, the defaults.
+    Takes the options of `semantic serve`, and shows what a server would make of them. Sources,
+    the strongest first: the command line, SEMANTIC_* variables, a .env file, a TOML file, the
+    defaults.
     """
     from semantic.adapters.config.sources import (  # noqa: PLC0415 - start quickly
         explain_settings,
         load_settings,
     )
 
-    found = explain_settings(config=config)
+    given = options.said(options.of_a_server(model, host, port, store, log_level))
+    found = explain_settings(given, config=config)
     if as_json:
         output.print_json([asdict(setting) for setting in found])
         return
-    settings = load_settings(config=config)
+    settings = load_settings(given, config=config)
     users_own = {"store.dir": settings.store.path, "model.cache_dir": settings.model.cache_path}
     rows = [
         (setting.key, str(setting.value) or f'"", so {users_own[setting.key]}', setting.source)

@@ -15,6 +15,7 @@ _COLORS = {"ok": typer.colors.GREEN, "warning": typer.colors.YELLOW, "wrong": ty
 
 def doctor(
     *,
+    model: options.Model = None,
     store: options.Store = None,
     config: options.Config = None,
     as_json: options.AsJson = False,
@@ -24,7 +25,7 @@ def doctor(
     Measures for a few seconds. Ends with 1 if something is wrong, with 0 if there are only
     warnings.
     """
-    settings = options.settings_from({"store": {"dir": store}}, config)
+    settings = options.settings_from({"model": {"id": model}, "store": {"dir": store}}, config)
     from semantic.entrypoints.diagnosis import Health, diagnose  # noqa: PLC0415 - start quickly
 
     findings = []

@@ -8,6 +8,12 @@ import typer
 if TYPE_CHECKING:
     from semantic.adapters.config.settings import Settings
 
+Model = Annotated[
+    str | None, typer.Option(help="'default', a folder, a GGUF file, or a Hugging Face id.")
+]
+Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
+Port = Annotated[int | None, typer.Option(help="Port to listen on; 0: any free one.")]
+LogLevel = Annotated[str | None, typer.Option(help="DEBUG, INFO, WARNING, ERROR or CRITICAL.")]
 Config = Annotated[Path | None, typer.Option(help="TOML file laid over the defaults.")]
 Store = Annotated[str | None, typer.Option(help="Folder in which memory is kept.")]
 Url = Annotated[
@@ -18,6 +24,22 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs."
 
 Given = dict[str, dict[str, str | int | None]]
 """Section -> key -> what the command line says, None for nothing."""
+
+
+def of_a_server(
+    model: str | None,
+    host: str | None,
+    port: int | None,
+    store: str | None,
+    log_level: str | None,
+) -> Given:
+    """What the options of `semantic serve` say."""
+    return {
+        "model": {"id": model},
+        "server": {"host": host, "port": port},
+        "store": {"dir": store},
+        "logging": {"level": log_level},
+    }
 
 
 def settings_from(given: Given, config: Path | None) -> "Settings":

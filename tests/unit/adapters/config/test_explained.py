@@ -81,3 +81,20 @@ def test_of_each_two_sources_the_stronger_wins(
                 config = tmp_path / "my.toml"
                 config.write_text(f"[server]\nport = {port}\n")
     assert load_settings(said, config=config).server.port == 1
+
+
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        ({"SEMANTIC_SERVER": '{"port": 5}'}, "SEMANTIC_SERVER"),
+        ({"SEMANTIC_SERVER": '{"host": "::1"}', PORT: "5"}, PORT),
+        ({"SEMANTIC_SERVER": '{"port": 6}', PORT: "5"}, PORT),
+    ],
+)
+def test_the_variable_that_is_named_is_the_one_that_is_set(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], named: str
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert load_settings().server.port == 5
+    assert source_of("server.port") == f"{named} in the environment"

@@ -45,6 +45,25 @@ def test_the_env_file_may_name_the_file(tmp_path: Path) -> None:
     assert load_settings().server.port == 1
 
 
+@pytest.mark.parametrize("from_env_file", [True, False])
+def test_a_file_that_a_variable_names_may_be_at_home(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, from_env_file: bool
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path / "a.toml", "[server]\nport = 1\n")
+    if from_env_file:
+        write(tmp_path / ".env", "SEMANTIC_CONFIG=~/a.toml\n")
+    else:
+        monkeypatch.setenv("SEMANTIC_CONFIG", "~/a.toml")
+    assert load_settings().server.port == 1
+
+
+def test_a_file_of_nobodys_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEMANTIC_CONFIG", "~nobody-of-that-name/a.toml")
+    with pytest.raises(SettingsError, match=r"~nobody-of-that-name/a\.toml cannot be read"):
+        load_settings()
+
+
 def test_the_env_file_can_be_left_out(tmp_path: Path) -> None:
     write(tmp_path / ".env", f"{PORT}=1002\n")
     assert load_settings(env_file=None).server.port == 8000
@@ -70,6 +89,21 @@ def test_an_error_names_the_variable(monkeypatch: pytest.MonkeyPatch, variable: 
     monkeypatch.setenv(variable, "many")
     with pytest.raises(SettingsError, match=rf"server\.port: .* \(from {PORT} in the environment"):
         load_settings()
+
+
+def test_an_error_names_the_variable_that_says_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"{PORT}__X", "1")
+    with pytest.raises(SettingsError, match=rf"\(from {PORT}__X in the environment\)"):
+        load_settings()
+
+
+def test_an_error_of_our_own_is_told_in_our_words() -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings({"store": {"dir": "~nobody-of-that-name/kv"}})
+    assert str(caught.value) == (
+        "store.dir: ~nobody-of-that-name/kv begins with a user who is not known here "
+        "(from the command line)"
+    )
 
 
 def test_an_error_names_the_env_file(tmp_path: Path) -> None:

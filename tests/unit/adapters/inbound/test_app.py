@@ -1,4 +1,5 @@
 import asyncio
+import json
 from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any
 
@@ -157,16 +158,18 @@ def test_the_largest_body_is_read(serve: Serve, *, chunked: bool) -> None:
     assert response.status_code == 400
 
 
+HALF_SENT = {
+    "type": "http",
+    "method": "POST",
+    "path": "/v1/chat/completions",
+    "query_string": b"",
+    "headers": [(b"content-type", b"application/json"), (b"content-length", b"100")],
+}
+
+
 def test_a_client_that_leaves_while_it_still_sends_is_no_error() -> None:
     inference, telemetry = ScriptedInference(), RecordedTelemetry()
     app = create_app(inference, telemetry, FixedClock(), Limits(MAX_BODY, 1.0, 1.0))
-    scope = {
-        "type": "http",
-        "method": "POST",
-        "path": "/v1/chat/completions",
-        "query_string": b"",
-        "headers": [(b"content-type", b"application/json"), (b"content-length", b"100")],
-    }
     sent: list[MutableMapping[str, Any]] = []
 
     async def leaves() -> MutableMapping[str, Any]:
@@ -175,5 +178,34 @@ def test_a_client_that_leaves_while_it_still_sends_is_no_error() -> None:
     async def send(message: MutableMapping[str, Any]) -> None:
         sent.append(message)
 
-    asyncio.run(app(scope, leaves, send))
+    asyncio.run(app({**HALF_SENT}, leaves, send))
     assert (sent, inference.requests, telemetry.events) == ([], [], [])
+
+
+def test_a_client_that_still_sends_when_the_server_stops_is_told() -> None:
+    telemetry = RecordedTelemetry()
+    app = create_app(ScriptedInference(), telemetry, FixedClock(), Limits(MAX_BODY, 1.0, 1.0))
+    sent: list[MutableMapping[str, Any]] = []
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    async def run() -> None:
+        waits = asyncio.Event()
+
+        async def stalls() -> MutableMapping[str, Any]:
+            waits.set()
+            await asyncio.Event().wait()
+            return {}
+
+        request = asyncio.ensure_future(app({**HALF_SENT}, stalls, send))
+        await waits.wait()
+        request.cancel()
+        await request
+
+    asyncio.run(run())
+    start, body = sent
+    assert start["status"] == 503
+    assert json.loads(body["body"])["error"]["code"] == "server_stopping"
+    [(_, event, fields)] = telemetry.events
+    assert (event, fields["error"]) == ("request_failed", "ServerStoppingError")

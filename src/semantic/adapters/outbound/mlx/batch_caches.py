@@ -71,14 +71,14 @@ class SequenceCaches:
                 pairs = zip(*(member.keys_and_values() for member in members), strict=True)
                 for name, whole in zip(("keys", "values"), pairs, strict=True):
                     taken = [_taken(array, self._row, stretches) for array in whole]
-                    arrays[f"{name}.{group}"] = mx.stack(taken)
+                    arrays[f"{name}.{group}"] = _packed(taken)
             elif end != self._computed:
                 return None
             else:
                 row = slice(self._row, self._row + 1)
                 for number in range(len(layer.arrays)):
                     states = [member[number][row] for member in members]
-                    arrays[f"state.{group}.{number}"] = mx.stack(states)
+                    arrays[f"state.{group}.{number}"] = _packed(states)
         mx.eval(list(arrays.values()))
         return KVPart(kind, end - start, arrays)
 
@@ -107,6 +107,11 @@ def _stretches(
 def _taken(array: mx.array, row: int, stretches: tuple[slice, ...]) -> mx.array:
     pieces = [array[row : row + 1, :, stretch] for stretch in stretches]
     return pieces[0] if len(pieces) == 1 else mx.concatenate(pieces, axis=2)
+
+
+def _packed(pieces: list[mx.array]) -> mx.array:
+    # The stack of a single slice is a view, which would hold the whole buffer in memory.
+    return mx.contiguous(mx.stack(pieces))
 
 
 def _number(array: mx.array, row: int) -> int:

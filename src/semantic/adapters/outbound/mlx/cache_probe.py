@@ -52,9 +52,10 @@ def probe(model: Module) -> ModelCacheSpec | None:
 
 
 def _is_known(cache: Cache) -> bool:
-    # A subclass may mean something else by the same arrays; batches drop `keep` (engine facts).
+    # A subclass may mean something else by the same arrays; batches drop `keep` (engine facts),
+    # and a window of one token sees no past.
     if type(cache) is RotatingKVCache:
-        return bool(cache.keep == 0)
+        return bool(cache.keep == 0 and cache.max_size > 1)
     return type(cache) in (KVCache, ArraysCache)
 
 

@@ -4,7 +4,7 @@ A difference means that one of the two has been misunderstood, by mlx-lm or by u
 served without memory. Only families whose arguments we know are judged.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
 from mlx.nn.layers.base import Module
@@ -41,8 +41,9 @@ _KIND_OF: Final = {
 def contradictions(model: Module, spec: ModelCacheSpec) -> tuple[str, ...]:
     """In what the model's arguments disagree with `spec`, each as a sentence."""
     text = model.language_model if hasattr(model, "language_model") else model
-    args: Arguments = text.args
-    if args.model_type not in _KNOWN:
+    # Some networks call their arguments something else; none of those that are judged does.
+    args: Arguments = getattr(text, "args", None)
+    if getattr(args, "model_type", None) not in _KNOWN:
         return ()
     return (*_kinds(text, args, spec), *_widths(args, spec))
 
@@ -58,14 +59,15 @@ def _kinds(model: Text, args: Arguments, spec: ModelCacheSpec) -> Iterator[str]:
             yield f"a window is {layer.window} tokens, sliding_window says {window}"
 
 
-def _declared_kinds(model: Text, args: Arguments) -> list[LayerKind]:
+def _declared_kinds(model: Text, args: Arguments) -> list[LayerKind | str]:
+    """The kind of every layer; its own name for it if that is none we know."""
     count: int = args.num_hidden_layers
     # GPT-OSS fills in what its arguments leave out, in the model beneath.
     types = getattr(args, "layer_types", None) or getattr(
         getattr(model, "model", None), "layer_types", None
     )
     if types:
-        return [_KIND_OF[name] for name in types]
+        return [_KIND_OF.get(name, name) for name in types]
     every, others = 1, LayerKind.FULL
     if pattern := getattr(args, "sliding_window_pattern", None):
         every, others = pattern, LayerKind.SLIDING
@@ -95,5 +97,5 @@ def _declared_widths(args: Arguments) -> set[tuple[int, int, int]]:
     return {(heads, width, width)}
 
 
-def _listed(kinds: list[LayerKind]) -> str:
-    return " ".join(kind.value for kind in kinds)
+def _listed(kinds: Sequence[LayerKind | str]) -> str:
+    return " ".join(kind.value if isinstance(kind, LayerKind) else kind for kind in kinds)

@@ -51,7 +51,7 @@ class MlxExecutor:
         sampling: SamplingParams,
     ) -> None:
         """Make a sequence known; `blocks` hold the KV of `tokens`, in order."""
-        pieces = [_piece(block) for block in blocks]
+        pieces = [self._piece(block) for block in blocks]
         if sum(piece.length for piece in pieces) != len(tokens):
             raise IncompatibleCacheError(f"the blocks do not hold exactly {len(tokens)} tokens")
         caches = make_prompt_cache(self._model)
@@ -83,7 +83,7 @@ class MlxExecutor:
     def seal(self, sequence: SequenceId, start: int, end: int, kind: PartKind) -> KVPart | None:
         """Copy a part of the block start..end of a sequence into an immutable handle."""
         spec = self._check_keeps()
-        if not kind.begins and not spec.groups(kind):
+        if not kind.begins and kind not in spec.resume_rule.extras:
             raise IncompatibleCacheError(f"no layer of this model has a {kind.value} part")
         batch, row = self._find(sequence)
         computed = len(batch.tokens[row])
@@ -121,6 +121,27 @@ class MlxExecutor:
             raise IncompatibleCacheError("this model's KV cannot be kept")
         return self._capabilities.spec
 
+    def _piece(self, block: AttachedBlock) -> Piece:
+        full = _own(block.full)
+        if not full.kind.begins or not 0 < block.length <= full.num_tokens:
+            raise IncompatibleCacheError("a block is asked for more tokens than it holds")
+        return Piece(
+            full=full,
+            length=block.length,
+            sliding=self._extra(full, block.sliding, PartKind.SLIDING),
+            state=self._extra(full, block.state, PartKind.STATE),
+        )
+
+    def _extra(self, full: KVPart, handle: PartHandle | None, kind: PartKind) -> KVPart | None:
+        """A part that adds to the block of `full`."""
+        if handle is None:
+            return None
+        part = _own(handle)
+        known = kind in self._check_keeps().resume_rule.extras
+        if not known or (part.kind, part.num_tokens) != (kind, full.num_tokens):
+            raise IncompatibleCacheError(f"not this block's {kind.value} part")
+        return part
+
     def _decode(self, wanted: tuple[SequenceId, ...]) -> tuple[SampledToken, ...]:
         running = tuple(self._decoding.uids) if self._decoding is not None else ()
         if sorted(wanted) != sorted(running):
@@ -150,18 +171,6 @@ class MlxExecutor:
         if self._decoding is not None and sequence in self._decoding.uids:
             return self._decoding, self._decoding.uids.index(sequence)
         raise ValueError(f"sequence {sequence} is not in the engine")
-
-
-def _piece(block: AttachedBlock) -> Piece:
-    full = _own(block.full)
-    if not 0 < block.length <= full.num_tokens:
-        raise IncompatibleCacheError("a block is asked for more tokens than it holds")
-    return Piece(
-        full=full,
-        length=block.length,
-        sliding=_own(block.sliding) if block.sliding else None,
-        state=_own(block.state) if block.state else None,
-    )
 
 
 def _own(handle: PartHandle) -> KVPart:

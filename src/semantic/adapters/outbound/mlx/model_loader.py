@@ -57,7 +57,8 @@ class MlxModelLoader:
     ) -> Capabilities:
         spec = self._spec(source, model)
         # What is proven of a type is proven of models whose caches we understand.
-        batch = max_batch(str(config.get("model_type")), self._batch_limit) if spec else 1
+        model_type = str(config.get("model_type"))
+        batch = max_batch(model_type, self._batch_limit, config) if spec else 1
         if batch < self._batch_limit:
             self._telemetry.warning(
                 "model_runs_alone",

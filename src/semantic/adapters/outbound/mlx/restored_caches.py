@@ -1,9 +1,10 @@
 """Caches put together from the parts of blocks, ready to be a batch of one.
 
 What mlx-lm makes of them is, to the last bit and in the same places, what a prefill up to there
-leaves behind, so that what follows is computed in the same order. Each is handed to its batch
-without a copy: `merge` of mlx-lm's own would copy whole buffers twice more, and on a batch of one
-there is nothing to pad.
+leaves behind, so that what follows is computed in the same order. (Decoding turns a window's ring,
+which a further chunk puts in order again; only if that chunk is a single token are the same numbers
+added up in another order.) Each is handed to its batch without a copy: `merge` of mlx-lm's own
+would copy whole buffers twice more, and on a batch of one there is nothing to pad.
 """
 
 from collections.abc import Iterator, Sequence
@@ -53,12 +54,15 @@ class RestoredKVCache(KVCache):
 
 
 class RestoredRotatingKVCache(RotatingKVCache):
-    """A sliding layer's last tokens before `position`, in temporal order."""
+    """A sliding layer's last tokens before `position`, in temporal order, behind `blank` zeros."""
 
-    def __init__(self, keys: mx.array, values: mx.array, position: int, window: int) -> None:
+    def __init__(
+        self, keys: mx.array, values: mx.array, position: int, window: int, blank: int
+    ) -> None:
         super().__init__(window)  # type: ignore[no-untyped-call] # mlx-lm is untyped
         self.keys, self.values, self.offset = keys, values, position
         self._idx = self.held = keys.shape[2]
+        self.blank = blank
 
     @classmethod
     def merge(cls, caches: list["RestoredRotatingKVCache"]) -> BatchRotatingKVCache:
@@ -69,7 +73,7 @@ class RestoredRotatingKVCache(RotatingKVCache):
             cache.keys,
             cache.values,
             mx.array([cache.offset]),
-            mx.array([0]),
+            mx.array([cache.blank]),
             cache.max_size,
             cache.offset,
             cache.held,
@@ -150,12 +154,13 @@ def _sliding(
     """What the layer sees from the end of the pieces.
 
     Behind a whole window mlx-lm keeps one column more, which nothing sees and the next token
-    replaces: it is there as zeros.
+    replaces: it is there as zeros, called padding, so that nobody takes it for a position.
 
         |0|<- window - 1 tokens ->|   position >= window
     """
     position = sum(piece.length for piece in pieces)
     wanted = min(position, window - 1)
+    blank = int(position >= window)
 
     def joined(name: str, dim: int) -> mx.array:
         columns: list[mx.array] = []
@@ -168,12 +173,13 @@ def _sliding(
             lacking -= columns[0].shape[2]
         if lacking > 0:
             raise IncompatibleCacheError(f"{lacking} tokens that a window sees are missing")
-        if position >= window:
-            columns.insert(0, _zeros(columns[0], 1, dim))
+        if blank:
+            columns.insert(0, _zeros(columns[0], blank, dim))
         return mx.concatenate(columns, axis=2)
 
     keys = joined("keys", layer.key_dim)
-    return RestoredRotatingKVCache(keys, joined("values", layer.value_dim), position, window)
+    values = joined("values", layer.value_dim)
+    return RestoredRotatingKVCache(keys, values, position, window, blank)
 
 
 def _seen(piece: Piece, layer: AttentionLayer, name: str, number: int) -> mx.array:
