@@ -46,8 +46,8 @@ def thinned(
     ends.update(marks, (system_end, len(tokens)), index.branch_ends(tokens))
     unseen = [
         part
-        for header in index.whole_blocks(tokens)
-        if (part := PartId(header.key, PartKind.SLIDING)) in index
-        and not any(header.end <= end and header.end > rule.first_seen(end) for end in ends)
+        for key, at in index.whole_blocks(tokens)
+        if (part := PartId(key, PartKind.SLIDING)) in index
+        and not any(at <= end and at > rule.first_seen(end) for end in ends)
     ]
     return Thinning(tuple(surplus), tuple(unseen))
