@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+from tests.fakes.blocks import SECRET
 from tests.fakes.model_families import FAMILIES, runnable_in_bfloat16
 from tests.fakes.random_models import VOCABULARY, capabilities, make_model
 
@@ -29,7 +30,7 @@ from semantic.adapters.outbound.telemetry.structured_log import StructuredLog
 from semantic.domain.block import BlockHeader, PartId, PartKind, StoredPart
 from semantic.domain.block_hash import block_key, root_key
 from semantic.domain.cache_spec import BLOCK_SIZE, ModelCacheSpec
-from semantic.domain.ids import SequenceId, TokenId
+from semantic.domain.ids import PUBLIC, SequenceId, TokenId
 from semantic.domain.sampling import SamplingParams
 from semantic.domain.step_plan import PrefillChunk, StepPlan
 from semantic.ports.model_executor import AttachedBlock, PartHandle
@@ -210,13 +211,14 @@ class Bench:
 
     def _keep(self, sequence: SequenceId, conversation: Conversation, start: int, end: int) -> None:
         namespace = self._executor.capabilities.namespace
-        parent = root_key(namespace)
+        parent = root_key(namespace, SECRET)
         for before in range(0, start, BLOCK_SIZE):
             parent = block_key(parent, conversation.prompt[before : before + BLOCK_SIZE])
         tokens = conversation.prompt[start:end]
         begins = PartKind.FULL if end - start == BLOCK_SIZE else PartKind.TAIL
         for kind in (begins, *self._spec.resume_rule.extras):
-            header = BlockHeader(block_key(parent, tokens), parent, namespace, kind, start, tokens)
+            key = block_key(parent, tokens)
+            header = BlockHeader(key, parent, namespace, kind, start, tokens, PUBLIC)
             handle = self._executor.seal(sequence, start, end, kind)
             if handle is None:
                 raise ValueError(f"{kind} of {start}..{end} was not there to be kept")

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from tests.fakes.blocks import NAMESPACE
+from tests.fakes.blocks import MINE, NAMESPACE, SECRET
 from tests.fakes.recorded_telemetry import RecordedTelemetry
 
 from semantic.adapters.outbound.storage.block_index import IndexedPart
@@ -75,7 +75,9 @@ def measure(root: Path, blocks: int) -> Restart:
 
 def _start(root: Path) -> tuple[IndexedBlocks, PrefixIndex]:
     store = _opened(root)
-    index = PrefixIndex(root_key(NAMESPACE), BLOCK_SIZE, fetch=partial(store.tokens, NAMESPACE))
+    index = PrefixIndex(
+        root_key(NAMESPACE, SECRET), BLOCK_SIZE, fetch=partial(store.tokens, NAMESPACE)
+    )
     index.learn(NAMESPACE, store.outlines(NAMESPACE))
     return store, index
 
@@ -86,13 +88,13 @@ def _opened(root: Path) -> IndexedBlocks:
 
 def _rows(blocks: int) -> Iterator[IndexedPart]:
     numbers = random.Random(1)  # noqa: S311 - reproducible, no secrets
-    parent, start = root_key(NAMESPACE), 0
+    parent, start = root_key(NAMESPACE, SECRET), 0
     for number in range(blocks):
         if number % _CONVERSATION == 0:
-            parent, start = root_key(NAMESPACE), 0
+            parent, start = root_key(NAMESPACE, SECRET), 0
         tokens = tuple(numbers.choices(range(150_000), k=BLOCK_SIZE))
-        key = block_key(parent, tokens)
-        header = BlockHeader(key, parent, NAMESPACE, PartKind.FULL, start, tokens)
+        key = block_key(parent, tokens, b"" if start else MINE.salt)
+        header = BlockHeader(key, parent, NAMESPACE, PartKind.FULL, start, tokens, MINE.tenant)
         yield IndexedPart(header, 1 << 20, 0.0)
         parent, start = key, start + BLOCK_SIZE
 

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.fakes.blocks import SECRET
 from tests.fakes.memory_agent_store import MemoryAgentStore
 from tests.fakes.recorded_telemetry import RecordedTelemetry
 from tests.fakes.scripted_executor import ScriptedExecutor
@@ -46,7 +47,7 @@ def measure(root: Path, turns: int) -> float:
     history: tuple[TokenId, ...] = ()
     for turn in range(turns):
         writes = WriteBehind(blocks, MemoryAgentStore(), 1 << 40, telemetry)
-        cache = KvCache(executor, writes, CacheLimits(1 << 40, 1 << 20, 8), telemetry)
+        cache = KvCache(executor, writes, CacheLimits(1 << 40, 1 << 20, 8), telemetry, SECRET)
         cache.discover(blocks)
         history = _turn(cache, executor, blocks, turn, history)
         if not writes.close(_PATIENCE_S):
@@ -68,7 +69,7 @@ def _turn(
     tokens = (*history, *new)
     sequence = Sequence(SequenceId(turn), (*tokens, 94), GREEDY, 1)
     sequence.marks = cache.marks(sequence)
-    chain, uses = Chain(), cache.match(sequence.prompt)
+    chain, uses = Chain(), cache.match(sequence.prompt, sequence.tenant)
     held = {
         part: handle
         for use in uses

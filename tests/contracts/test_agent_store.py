@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from tests.fakes.blocks import SECRET, plant_secret
 from tests.fakes.memory_agent_store import MemoryAgentStore
 from tests.fakes.recorded_telemetry import RecordedTelemetry
 
@@ -37,11 +38,12 @@ class Candidate:
 
 def on_disk(root: Path) -> Candidate:
     def damage(agent: AgentId) -> None:
-        path = root / "agents" / f"{agent.key}.json"
+        path = root / "agents" / f"{SECRET.agent_name(agent.key)}.json"
         data = bytearray(path.read_bytes())
         data[len(data) // 2] ^= 1
         path.write_bytes(data)
 
+    plant_secret(root)
     return Candidate(AgentFiles(root, RecordedTelemetry()), damage)
 
 

@@ -6,7 +6,14 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from tests.fakes.blocks import NAMESPACE, OTHER_NAMESPACE, make_part, without_tensors
+from tests.fakes.blocks import (
+    NAMESPACE,
+    OTHER_NAMESPACE,
+    make_part,
+    path_in,
+    plant_secret,
+    without_tensors,
+)
 from tests.fakes.fixed_clock import FixedClock
 from tests.fakes.memory_block_store import MemoryBlockStore
 from tests.fakes.recorded_telemetry import RecordedTelemetry
@@ -30,12 +37,12 @@ class Candidate:
 
 def on_disk(root: Path) -> Candidate:
     def damage(namespace: Namespace, part: PartId) -> None:
-        folder = root / "blk" / namespace[:12] / part.key[:2]
-        path = folder / f"{part.key}.{part.kind.value}.st"
+        path = path_in(root, namespace, part)
         data = bytearray(path.read_bytes())
         data[-1] ^= 1
         path.write_bytes(data)
 
+    plant_secret(root)
     return Candidate(IndexedBlocks(root, RecordedTelemetry(), FixedClock()), damage)
 
 

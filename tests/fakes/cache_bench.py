@@ -5,6 +5,7 @@
 
 import queue
 
+from tests.fakes.blocks import SECRET
 from tests.fakes.observed_stores import PATIENCE_S, ObservedAgents, ObservedBlocks
 from tests.fakes.recorded_telemetry import RecordedTelemetry
 from tests.fakes.scripted_executor import NAMESPACE, UNIFORM, ScriptedExecutor
@@ -14,9 +15,9 @@ from semantic.application.kv_cache import CacheLimits, Chain, KvCache
 from semantic.application.write_behind import WriteBehind
 from semantic.domain.agent import AgentId, AgentRecord
 from semantic.domain.block import BlockHeader, PartId, PartKind
-from semantic.domain.block_hash import block_key, root_key
+from semantic.domain.block_hash import block_key, root_key, tenant_keys
 from semantic.domain.cache_spec import BLOCK_SIZE, ModelCacheSpec
-from semantic.domain.ids import BlockKey, SequenceId, TokenId
+from semantic.domain.ids import DEFAULT_TENANT, BlockKey, SequenceId, TenantId, TokenId
 from semantic.domain.sequence import Sequence, SequenceState
 from semantic.domain.step_plan import PrefillChunk, StepPlan, next_chunk
 
@@ -27,12 +28,12 @@ def tokens_of(length: int, seed: int = 0) -> Tokens:
     return tuple((seed * 37 + position * 7) % 95 for position in range(length))
 
 
-def keys_of(tokens: Tokens) -> list[BlockKey]:
-    """Keys of all blocks of `tokens`, the tail's last."""
+def keys_of(tokens: Tokens, tenant: TenantId = DEFAULT_TENANT) -> list[BlockKey]:
+    """Keys of all blocks of `tokens`, the tail's last, as one tenant alone has them."""
     keys: list[BlockKey] = []
-    parent = root_key(NAMESPACE)
+    parent, salt = root_key(NAMESPACE, SECRET), tenant_keys(tenant, SECRET).salt
     for start in range(0, len(tokens), BLOCK_SIZE):
-        parent = block_key(parent, tokens[start : start + BLOCK_SIZE])
+        parent, salt = block_key(parent, tokens[start : start + BLOCK_SIZE], salt), b""
         keys.append(parent)
     return keys
 
@@ -109,7 +110,7 @@ class Bench:
         self.telemetry = RecordedTelemetry()
         self.writes = WriteBehind(self.blocks, ObservedAgents(), queue_bytes, self.telemetry)
         self.limits = CacheLimits(hot_bytes, state_interval, resume_points)
-        self.cache = KvCache(self.executor, self.writes, self.limits, self.telemetry)
+        self.cache = KvCache(self.executor, self.writes, self.limits, self.telemetry, SECRET)
         self._count = 0
 
     def restarted(self) -> "Bench":
@@ -125,10 +126,13 @@ class Bench:
         bench.cache.discover(bench.blocks)
         return bench
 
-    def begin(self, prompt: Tokens, system_end: int = 0) -> Running:
+    def begin(
+        self, prompt: Tokens, system_end: int = 0, tenant: TenantId = DEFAULT_TENANT
+    ) -> Running:
         """A sequence of which nothing is computed yet."""
         self._count += 1
         sequence = Sequence(SequenceId(self._count), prompt, GREEDY, 5000, system_end)
+        sequence.tenant = tenant
         sequence.marks = self.cache.marks(sequence)
         return Running(self, sequence)
 
@@ -178,9 +182,9 @@ class Bench:
         held = [self.cache._hot.get(PartId(key, kind)) is not None for key in keys]
         return [number * BLOCK_SIZE for number, there in enumerate(held, 1) if there]
 
-    def matched(self, prompt: Tokens) -> int:
+    def matched(self, prompt: Tokens, tenant: TenantId = DEFAULT_TENANT) -> int:
         """How many tokens of a prompt are known."""
-        return sum(use.length for use in self.cache.match(prompt))
+        return sum(use.length for use in self.cache.match(prompt, tenant))
 
     def puts(self) -> list[PartId | str]:
         """The parts that were written, in order."""

@@ -7,7 +7,7 @@ from tests.fakes.blocks import NAMESPACE, make_part
 from semantic.domain.agent import AgentId, AgentRecord, Branch, Segment
 from semantic.domain.block import BlockHeader, PartKind
 from semantic.domain.cache_spec import BLOCK_SIZE
-from semantic.domain.ids import BlockKey, Namespace, TokenId
+from semantic.domain.ids import DEFAULT_TENANT, BlockKey, Namespace, TenantId, TokenId
 from semantic.ports.agent_store import AgentStore
 from semantic.ports.block_store import BlockStore
 
@@ -24,6 +24,7 @@ def remember(
     *branches: Sequence[TokenId],
     namespace: Namespace = NAMESPACE,
     extras: Sequence[PartKind] = (),
+    tenant: TenantId = DEFAULT_TENANT,
 ) -> set[BlockKey]:
     """Store an agent and the blocks of its branches; the keys of those."""
     agent = AgentId.parse(name, field="name")
@@ -32,9 +33,10 @@ def remember(
         namespace=namespace,
         branches=tuple(Branch((Segment("text", tuple(ids)),)) for ids in branches),
         updated_at=float(len(name)),
+        tenant=tenant,
     )
-    records.save(agent.within(namespace), record)
-    return {key for ids in branches for key in store_blocks(blocks, ids, namespace, extras)}
+    records.save(agent.within(namespace, tenant), record)
+    return {key for ids in branches for key in store_blocks(blocks, ids, namespace, extras, tenant)}
 
 
 def store_blocks(
@@ -42,15 +44,19 @@ def store_blocks(
     ids: Sequence[TokenId],
     namespace: Namespace = NAMESPACE,
     extras: Sequence[PartKind] = (),
+    tenant: TenantId = DEFAULT_TENANT,
 ) -> list[BlockKey]:
-    """Store the blocks of a token sequence, a tail for the rest, with `extras` added to each."""
+    """Store the blocks of a token sequence, a tail for the rest, with `extras` added to each.
+
+    On disk they are only found again under the secret of `plant_secret`.
+    """
     keys: list[BlockKey] = []
     parent: BlockHeader | None = None
     for start in range(0, len(ids), BLOCK_SIZE):
         held = tuple(ids[start : start + BLOCK_SIZE])
         begins = PartKind.FULL if len(held) == BLOCK_SIZE else PartKind.TAIL
         parts = [
-            make_part(held, parent=parent, namespace=namespace, kind=kind)
+            make_part(held, parent=parent, namespace=namespace, kind=kind, tenant=tenant)
             for kind in (begins, *extras)
         ]
         for part in parts:

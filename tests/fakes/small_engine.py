@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from tests.fakes.blocks import SECRET
 from tests.fakes.fixed_clock import FixedClock
 from tests.fakes.letter_tokenizer import LetterDecoder
 from tests.fakes.observed_stores import PATIENCE_S, ObservedAgents, ObservedBlocks
@@ -127,7 +128,7 @@ class SmallEngine:
     def __post_init__(self) -> None:
         self.writes = WriteBehind(self.blocks, self.agents, self.queue_bytes, self.telemetry)
         limits = CacheLimits(self.hot_bytes, self.state_interval, self.resume_points)
-        self.cache = KvCache(self.executor, self.writes, limits, self.telemetry)
+        self.cache = KvCache(self.executor, self.writes, limits, self.telemetry, SECRET)
         self.loop = EngineLoop(self.max_jobs, self.telemetry)
 
     def parts(self) -> EngineParts:

@@ -8,7 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from semantic.application import agent_inspection
-from semantic.application.agent_deletion import delete_memory, private_parts
+from semantic.application.agent_deletion import Forgettable, delete_memory, private_parts
+from semantic.application.agent_inspection import Remembered
 from semantic.application.agents import Agents
 from semantic.application.engine_loop import EngineLoop
 from semantic.application.write_behind import WriteBehind
@@ -17,8 +18,6 @@ from semantic.domain.block import PartId, num_blocks
 from semantic.domain.errors import CachePersistenceError
 from semantic.domain.ids import Namespace
 from semantic.ports.administration import AgentFootprint, AgentSummary, Deletion
-from semantic.ports.agent_store import AgentStore
-from semantic.ports.block_store import BlockStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,23 +33,19 @@ class ServedMemory:
 class LiveAdministration:
     """Administers the store of a running server. `timeout_s`: how long the disk may take."""
 
-    def __init__(
-        self, records: AgentStore, blocks: BlockStore, served: ServedMemory, timeout_s: float
-    ) -> None:
-        self._records = records
-        self._blocks = blocks
+    def __init__(self, stored: Forgettable, served: ServedMemory, timeout_s: float) -> None:
+        self._stored = stored
         self._served = served
         self._timeout_s = timeout_s
 
     async def agents(self) -> tuple[AgentSummary, ...]:
         """All memories, ordered by name."""
-        return await asyncio.to_thread(agent_inspection.agents, self._records)
+        return await asyncio.to_thread(agent_inspection.agents, self._stored.records)
 
     async def agent(self, name: str) -> tuple[AgentFootprint, ...]:
         """One agent's memories; see the port."""
-        return await asyncio.to_thread(
-            agent_inspection.footprints, name, self._records, self._blocks
-        )
+        stored = Remembered(self._stored.records, self._stored.blocks, self._stored.secret)
+        return await asyncio.to_thread(agent_inspection.footprints, name, stored)
 
     async def delete_agent(self, name: str) -> Deletion:
         """Forget an agent; see the port."""
@@ -58,23 +53,23 @@ class LiveAdministration:
         return await self._served.agents.while_closed(agent, lambda: self._delete(agent))
 
     async def _delete(self, agent: AgentId) -> Deletion:
-        found = await asyncio.to_thread(agent_inspection.memories, agent.name, self._records)
+        found = await asyncio.to_thread(agent_inspection.memories, agent.name, self._stored.records)
         removed = 0
         for record in found:
             if record.namespace == self._served.namespace:
                 removed += await self._drop(agent, record)
             else:
-                removed += await asyncio.to_thread(
-                    delete_memory, record, self._records, self._blocks
-                )
+                removed += await asyncio.to_thread(delete_memory, record, self._stored)
         return Deletion(name=agent.name, memories=len(found), blocks=removed)
 
     async def _drop(self, agent: AgentId, record: AgentRecord) -> int:
         """Forget a memory of the model that runs; the number of blocks that went."""
         namespace = self._served.namespace
-        own, others = await asyncio.to_thread(agent_inspection.lineages, record, self._records)
+        own, others = await asyncio.to_thread(
+            agent_inspection.lineages, record, self._stored.records, self._stored.secret
+        )
         # The cache may have forgotten what lies on disk: what was damaged, or could not be deleted.
-        stored = await asyncio.to_thread(private_parts, namespace, own, others, self._blocks)
+        stored = await asyncio.to_thread(private_parts, namespace, own, others, self._stored)
         loop = asyncio.get_running_loop()
         outcome: asyncio.Future[int | None] = loop.create_future()
 
@@ -90,7 +85,8 @@ class LiveAdministration:
                 with suppress(RuntimeError):  # the loop may be gone when the server stops
                     loop.call_soon_threadsafe(resolve, num_blocks(parts) if all_went else None)
 
-            self._served.writes.delete(agent.within(namespace), namespace, parts, deleted)
+            whose = agent.within(namespace, record.tenant)
+            self._served.writes.delete(whose, namespace, parts, deleted)
 
         self._served.engine.drop(own, others, dropped)
         with suppress(TimeoutError):

@@ -1,32 +1,43 @@
 """What a store remembers, seen from outside. Changes nothing, and needs no engine.
 
-Records are gone through one at a time: together they may be larger than memory.
+Records are gone through one at a time: together they may be larger than memory. A tenant sees its
+own agents, and others are none of its.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 
 from semantic.domain.agent import AgentId, AgentRecord
-from semantic.domain.block_hash import root_key
+from semantic.domain.block_hash import root_key, tenant_keys
 from semantic.domain.cache_spec import BLOCK_SIZE
 from semantic.domain.errors import AgentNotFoundError
-from semantic.domain.ids import Namespace, TokenId
+from semantic.domain.ids import DEFAULT_TENANT, Namespace, TenantId, TokenId
 from semantic.domain.lineage import Lineage, num_distinct_tokens, private_blocks
 from semantic.domain.prefix_index import PrefixIndex
+from semantic.domain.store_secret import StoreSecret
 from semantic.ports.administration import AgentFootprint, AgentSummary
 from semantic.ports.agent_store import AgentCatalogue
 from semantic.ports.block_store import BlockCatalogue
 
 
-def agents(records: AgentCatalogue) -> tuple[AgentSummary, ...]:
-    """All memories, ordered by name."""
-    return tuple(
-        sorted(map(_summary, records.list()), key=lambda found: (found.name, found.namespace))
-    )
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What is stored, and the secret that it is named under."""
+
+    records: AgentCatalogue
+    blocks: BlockCatalogue
+    secret: StoreSecret
+
+
+def agents(records: AgentCatalogue, tenant: TenantId = DEFAULT_TENANT) -> tuple[AgentSummary, ...]:
+    """All memories of a tenant's agents, ordered by name."""
+    found = (_summary(record) for record in records.list() if record.tenant == tenant)
+    return tuple(sorted(found, key=lambda one: (one.name, one.namespace)))
 
 
 def footprints(
-    name: str, records: AgentCatalogue, blocks: BlockCatalogue
+    name: str, stored: Remembered, tenant: TenantId = DEFAULT_TENANT
 ) -> tuple[AgentFootprint, ...]:
     """One agent's memories and what they take.
 
@@ -34,30 +45,35 @@ def footprints(
         InvalidRequestError: if no agent can have that name.
         AgentNotFoundError: if nothing is remembered under it.
     """
-    return tuple(_footprint(record, records, blocks) for record in memories(name, records))
+    return tuple(_footprint(record, stored) for record in memories(name, stored.records, tenant))
 
 
-def memories(name: str, records: AgentCatalogue) -> tuple[AgentRecord, ...]:
+def memories(
+    name: str, records: AgentCatalogue, tenant: TenantId = DEFAULT_TENANT
+) -> tuple[AgentRecord, ...]:
     """An agent's records, one a model; raises as `footprints` does."""
-    agent = AgentId.parse(name, field="name")
-    found = tuple(record for record in records.list() if record.name == agent.name)
+    wanted = (AgentId.parse(name, field="name").name, tenant)
+    found = tuple(record for record in records.list() if (record.name, record.tenant) == wanted)
     if not found:
-        raise AgentNotFoundError(f"nothing is remembered of an agent named {agent.name!r}")
+        raise AgentNotFoundError(f"nothing is remembered of an agent named {wanted[0]!r}")
     return tuple(sorted(found, key=lambda record: record.namespace))
 
 
-def lineages(record: AgentRecord, records: AgentCatalogue) -> tuple[Lineage, Lineage]:
-    """A memory's lineage, and that of all other agents of the same model."""
-    root = root_key(Namespace(record.namespace))
-    own = Lineage((branch.ids for branch in record.branches), root, BLOCK_SIZE)
-    others = Lineage(_branches_of_others(record, records), root, BLOCK_SIZE, within=own)
+def lineages(
+    record: AgentRecord, records: AgentCatalogue, secret: StoreSecret
+) -> tuple[Lineage, Lineage]:
+    """A memory's lineage, and that of all other agents of the same model and tenant."""
+    root = root_key(Namespace(record.namespace), secret)
+    mine = tenant_keys(record.tenant, secret)
+    own = Lineage((branch.ids for branch in record.branches), root, mine, BLOCK_SIZE)
+    others = Lineage(_branches_of_others(record, records), root, mine, BLOCK_SIZE, within=own)
     return own, others
 
 
-def known_blocks(namespace: Namespace, blocks: BlockCatalogue) -> PrefixIndex:
+def known_blocks(namespace: Namespace, blocks: BlockCatalogue, secret: StoreSecret) -> PrefixIndex:
     """An index of what a store holds of a namespace, tokens staying where they are."""
     fetch = partial(blocks.tokens, namespace)
-    index = PrefixIndex(root_key(namespace), BLOCK_SIZE, fetch=fetch)
+    index = PrefixIndex(root_key(namespace, secret), BLOCK_SIZE, fetch=fetch)
     index.learn(namespace, blocks.outlines(namespace))
     return index
 
@@ -65,19 +81,18 @@ def known_blocks(namespace: Namespace, blocks: BlockCatalogue) -> PrefixIndex:
 def _branches_of_others(
     record: AgentRecord, records: AgentCatalogue
 ) -> Iterator[tuple[TokenId, ...]]:
+    place = (record.namespace, record.tenant)
     for other in records.list():
-        if other.namespace == record.namespace and other.name != record.name:
+        if (other.namespace, other.tenant) == place and other.name != record.name:
             yield from (branch.ids for branch in other.branches)
 
 
-def _footprint(
-    record: AgentRecord, records: AgentCatalogue, blocks: BlockCatalogue
-) -> AgentFootprint:
+def _footprint(record: AgentRecord, stored: Remembered) -> AgentFootprint:
     namespace = Namespace(record.namespace)
-    own, others = lineages(record, records)
-    index = known_blocks(namespace, blocks)
+    own, others = lineages(record, stored.records, stored.secret)
+    index = known_blocks(namespace, stored.blocks, stored.secret)
     sizes = {
-        header.key: sum(blocks.nbytes(namespace, part) for part in index.parts(header.key))
+        header.key: sum(stored.blocks.nbytes(namespace, part) for part in index.parts(header.key))
         for header in own.blocks_in(index)
     }
     alone = private_blocks(index, own, others)

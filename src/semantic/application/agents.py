@@ -14,7 +14,7 @@ from typing import TypeVar
 from semantic.application.write_behind import WriteBehind
 from semantic.domain.agent import AgentId, AgentRecord, Recall, Segment, remember
 from semantic.domain.errors import AgentBusyError
-from semantic.domain.ids import AgentKey, Namespace
+from semantic.domain.ids import DEFAULT_TENANT, AgentKey, Namespace, TenantId
 from semantic.ports.agent_store import AgentStore
 from semantic.ports.clock import Clock
 
@@ -49,12 +49,12 @@ class Agents:
         self._clock = clock
         self._open: dict[AgentKey, OpenAgent] = {}
 
-    async def open(self, agent: AgentId) -> OpenAgent:
-        """The agent with its record, read from the store if need be. To be closed again."""
-        agent = agent.within(self._namespace)
+    async def open(self, agent: AgentId, tenant: TenantId = DEFAULT_TENANT) -> OpenAgent:
+        """A tenant's agent with its record, read from the store if need be. To be closed again."""
+        agent = agent.within(self._namespace, tenant)
         opened = self._open.get(agent.key)
         if opened is None:
-            opened = self._open[agent.key] = OpenAgent(agent, self._empty(agent))
+            opened = self._open[agent.key] = OpenAgent(agent, self._empty(agent, tenant))
             opened.reading = asyncio.create_task(self._read(opened))
         # Counted before the wait: what another request remembers meanwhile must be found here.
         opened.users += 1
@@ -72,18 +72,23 @@ class Agents:
         if opened.users == 0:
             del self._open[opened.agent.key]
 
-    async def while_closed(self, agent: AgentId, work: Callable[[], Awaitable[Result]]) -> Result:
+    async def while_closed(
+        self,
+        agent: AgentId,
+        work: Callable[[], Awaitable[Result]],
+        tenant: TenantId = DEFAULT_TENANT,
+    ) -> Result:
         """Do something to an agent's memory that nobody uses; who opens it meanwhile waits.
 
         Raises:
             AgentBusyError: if it is open.
         """
-        agent = agent.within(self._namespace)
+        agent = agent.within(self._namespace, tenant)
         if agent.key in self._open:
             raise AgentBusyError(
                 f"agent {agent.name!r} is being answered; try again when it is not"
             )
-        opened = self._open[agent.key] = OpenAgent(agent, self._empty(agent), users=1)
+        opened = self._open[agent.key] = OpenAgent(agent, self._empty(agent, tenant), users=1)
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         opened.reading = asyncio.create_task(self._read_after(done, opened))
         try:
@@ -115,8 +120,8 @@ class Agents:
         self._writes.save(opened.agent, opened.record, written)
         return await outcome
 
-    def _empty(self, agent: AgentId) -> AgentRecord:
-        return AgentRecord(agent.name, self._namespace, branches=(), updated_at=0.0)
+    def _empty(self, agent: AgentId, tenant: TenantId) -> AgentRecord:
+        return AgentRecord(agent.name, self._namespace, branches=(), updated_at=0.0, tenant=tenant)
 
     async def _read_after(self, done: asyncio.Future[None], opened: OpenAgent) -> None:
         await done

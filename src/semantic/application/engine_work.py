@@ -131,7 +131,7 @@ class EngineWork:
     def _load(self, job: Job, held: dict[PartId, PartHandle], deadline: float) -> None:
         """Get the parts that the prompt can begin with; `held` are there already."""
         cache = self._parts.cache
-        uses = cache.match(job.sequence.prompt)
+        uses = cache.match(job.sequence.prompt, job.sequence.tenant)
         wanted = [part for use in uses for part in use.ids if part not in held]
         held |= {part: handle for part in wanted if (handle := cache.hot(part))}
         cold = [part for part in wanted if part not in held]
@@ -168,7 +168,8 @@ class EngineWork:
 
     def _attach_what_came(self, job: Job, loading: Loading) -> None:
         """Time is up: make do with the parts that are there."""
-        loading.uses = self._parts.cache.match(job.sequence.prompt, loading.held)
+        sequence = job.sequence
+        loading.uses = self._parts.cache.match(sequence.prompt, sequence.tenant, loading.held)
         self._attach(job, loading)
 
     def _take_in(self, job: Job, loading: Loading, part: PartId, found: StoredPart | None) -> None:

@@ -98,7 +98,9 @@ class Generation:
         """Admit a request and return its events; see the port."""
         if request.model != self._model.model_id:
             raise ModelNotFoundError(request.model, tried=(f"served: {self._model.model_id}",))
-        agent = await self._agents.open(request.agent) if request.agent else None
+        agent = None
+        if request.agent:
+            agent = await self._agents.open(request.agent, request.tenant)
         try:
             prompt = await self._prompt(request, agent)
             max_tokens = self._room(request, len(prompt.tokens))
@@ -165,6 +167,7 @@ class Generation:
                 sampling=answer.request.sampling,
                 max_tokens=answer.max_tokens,
                 system_end=answer.prompt.system_end,
+                tenant=answer.request.tenant,
             ),
             text=TextStream(self._tokenizer.decoder(), answer.request.sampling.stop),
             stop_tokens=self._tokenizer.stop_tokens,

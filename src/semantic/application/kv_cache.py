@@ -16,14 +16,15 @@ from semantic.application.hot_parts import HotParts
 from semantic.application.space_keeper import Served
 from semantic.application.write_behind import WriteBehind
 from semantic.domain.block import BlockHeader, PartId, PartKind, StoredPart
-from semantic.domain.block_hash import block_key, root_key
+from semantic.domain.block_hash import TenantKeys, block_key, root_key, tenant_keys
 from semantic.domain.cache_spec import BLOCK_SIZE
 from semantic.domain.errors import CachePersistenceError, IncompatibleCacheError
-from semantic.domain.ids import BlockKey, TokenId
+from semantic.domain.ids import BlockKey, TenantId, TokenId
 from semantic.domain.lineage import Lineage, private_blocks
 from semantic.domain.prefix_index import BlockUse, PrefixIndex
 from semantic.domain.resume import ResumeRule, resume_marks
 from semantic.domain.sequence import Sequence
+from semantic.domain.store_secret import StoreSecret
 from semantic.domain.thinning import thinned
 from semantic.ports.block_store import BlockStore
 from semantic.ports.model_executor import ModelExecutor, PartHandle
@@ -43,11 +44,12 @@ class CacheLimits:
 class Chain:
     """What a running sequence has sealed.
 
-    `keys` are those of its full blocks, from the first token on; `behind` are the ends of those
-    that windows still see, and what they see of them.
+    `keys` are those of its full blocks, from the first token on, the first `public` of them for
+    all; `behind` are the ends of those that windows still see, and what they see of them.
     """
 
     keys: list[BlockKey] = field(default_factory=list)
+    public: int = 0
     behind: dict[BlockKey, tuple[int, PartHandle]] = field(default_factory=dict)
 
 
@@ -60,6 +62,7 @@ class KvCache:
         writes: WriteBehind,
         limits: CacheLimits,
         telemetry: Telemetry,
+        secret: StoreSecret,
     ) -> None:
         capabilities = executor.capabilities
         self._executor = executor
@@ -69,7 +72,8 @@ class KvCache:
         self._keeps = capabilities.spec is not None
         self._rule = capabilities.spec.resume_rule if capabilities.spec else ResumeRule()
         self._namespace = capabilities.namespace
-        self._root = root_key(self._namespace)
+        self._secret = secret
+        self._root = root_key(self._namespace, secret)
         self._store: BlockStore | None = None
         self._index = PrefixIndex(self._root, BLOCK_SIZE, self._rule, self._stored_tokens)
         self._hot = HotParts(limits.hot_bytes)
@@ -98,15 +102,20 @@ class KvCache:
         )
 
     def match(
-        self, prompt: Tokens[TokenId], held: Mapping[PartId, PartHandle] | None = None
+        self,
+        prompt: Tokens[TokenId],
+        tenant: TenantId,
+        held: Mapping[PartId, PartHandle] | None = None,
     ) -> tuple[BlockUse, ...]:
-        """The longest known beginning of `prompt` that leaves a token to compute.
+        """The longest beginning of `prompt` known to a tenant that leaves a token to compute.
 
         With `held`, only these parts count.
         """
         self._hear()
         available: Callable[[PartId], bool] | None = None if held is None else held.__contains__
-        return self._index.match(prompt[:-1], available) if self._keeps else ()
+        if not self._keeps:
+            return ()
+        return self._index.match(prompt[:-1], self._keys(tenant), available)
 
     def used(self, uses: tuple[BlockUse, ...]) -> None:
         """Count a chain's parts as used now."""
@@ -143,6 +152,7 @@ class KvCache:
         for use in uses:
             if use.length == BLOCK_SIZE:
                 chain.keys.append(use.key)
+                chain.public += use.public
                 if handle := held.get(PartId(use.key, PartKind.SLIDING)):
                     chain.behind[use.key] = (len(chain.keys) * BLOCK_SIZE, handle)
 
@@ -191,10 +201,11 @@ class KvCache:
             tail = self._seal(sequence, chain, start, end, PartKind.TAIL)
         elif chain.keys and self._rule.recurrent:
             header = self._index.header(chain.keys[-1])
-            if header is not None:
+            if header is not None and header.tenant == sequence.tenant:
                 self._add(sequence, replace(header, kind=PartKind.STATE))
         for key, (_, handle) in chain.behind.items():
-            self._write_sliding(key, handle)
+            if self._index.tenant(key) == sequence.tenant:
+                self._write_sliding(key, handle)
         if tail is not None:
             chain.behind.pop(tail, None)
 
@@ -204,10 +215,11 @@ class KvCache:
         """Keep a block: its full attention, what windows see of it and, of a tail, the state."""
         parent = chain.keys[-1] if chain.keys else self._root
         tokens = sequence.computed_tokens(start, end)
-        key = block_key(parent, tokens)
+        keys = self._keys(sequence.tenant)
+        key = block_key(parent, tokens, keys.salt if len(chain.keys) == chain.public else b"")
         if parent != self._root and not self._index.knows(parent):
             return key  # its parent has been forgotten: nothing behind it could be found
-        header = BlockHeader(key, parent, self._namespace, kind, start, tokens)
+        header = BlockHeader(key, parent, self._namespace, kind, start, tokens, keys.tenant)
         self._add(sequence, header)
         if self._rule.windows:
             self._add_sliding(sequence, chain, replace(header, kind=PartKind.SLIDING))
@@ -265,15 +277,15 @@ class KvCache:
         for key in [key for key, (end, _) in chain.behind.items() if end <= seen]:
             del chain.behind[key]
             part = PartId(key, PartKind.SLIDING)
-            if part in self._memory_only:
+            if part in self._memory_only and self._index.tenant(key) == sequence.tenant:
                 self._hot.first_to_go(part)
 
     def _thin_out(self, sequence: Sequence) -> None:
         """Give up the resume points that are too many, and on disk what no other needs."""
         plan = thinned(
             self._index,
-            self._rule,
             sequence.computed_tokens(0, sequence.num_computed),
+            self._keys(sequence.tenant),
             limit=self._limits.resume_points,
             system_end=sequence.system_end,
             marks=() if self._rule.recurrent else sequence.marks,
@@ -300,8 +312,9 @@ class KvCache:
         self, part: PartId, expected: Tokens[TokenId], found: StoredPart
     ) -> PartHandle | None:
         tokens = found.header.tokens
-        problem = "it holds other tokens"
-        if tokens[: len(expected)] == tuple(expected):
+        problem = "it holds other tokens, or is another tenant's"
+        agreed = self._index.tenant(part.key) in (None, found.header.tenant)
+        if agreed and tokens[: len(expected)] == tuple(expected):
             try:
                 return self._executor.import_part(part.kind, found.tensors, len(tokens))
             except IncompatibleCacheError as error:
@@ -319,6 +332,9 @@ class KvCache:
                 self._memory_only.add(fate.part)
             else:
                 self.forget(fate.part)
+
+    def _keys(self, tenant: TenantId) -> TenantKeys:
+        return tenant_keys(tenant, self._secret)
 
     def _active(self) -> frozenset[BlockKey]:
         """Blocks that running sequences stand on. May be asked from any thread."""

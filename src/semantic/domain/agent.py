@@ -6,10 +6,10 @@ conversations: the token ids that were really processed, next to their text.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from semantic.domain.errors import InvalidRequestError
-from semantic.domain.ids import AgentKey, Namespace, TokenId
+from semantic.domain.ids import DEFAULT_TENANT, AgentKey, Namespace, TenantId, TokenId
 
 MAX_NAME_LENGTH = 256
 """Characters. Longer names are mistakes or attacks."""
@@ -47,9 +47,9 @@ class AgentId:
             raise InvalidRequestError("an agent's name must not contain '../'", field=field)
         return cls(name=text, key=AgentKey(hashlib.sha256(text.encode()).hexdigest()))
 
-    def within(self, namespace: Namespace) -> "AgentId":
-        """The agent as one model knows it: token ids mean nothing to another model."""
-        scope = hashlib.sha256(f"{namespace}\0{self.key}".encode())
+    def within(self, namespace: Namespace, tenant: TenantId = DEFAULT_TENANT) -> "AgentId":
+        """A tenant's agent as one model knows it: token ids mean nothing to another model."""
+        scope = hashlib.sha256(f"{namespace}\0{tenant}\0{self.key}".encode())
         return AgentId(name=self.name, key=AgentKey(scope.hexdigest()))
 
 
@@ -91,6 +91,7 @@ class AgentRecord:
     branches: tuple[Branch, ...]
     updated_at: float
     """Seconds since the epoch."""
+    tenant: TenantId = DEFAULT_TENANT
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +145,4 @@ def remember(
             others = tuple(branch for branch in others if branch is not grown_from)
     newest = Branch(segments=kept + new)
     others = tuple(branch for branch in others if branch != newest)
-    return AgentRecord(
-        name=record.name,
-        namespace=record.namespace,
-        branches=(*others, newest)[-limit:],
-        updated_at=now,
-    )
+    return replace(record, branches=(*others, newest)[-limit:], updated_at=now)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from semantic.domain.ids import BlockKey, Namespace, TokenId
+from semantic.domain.ids import BlockKey, Namespace, TenantId, TokenId
 
 
 class PartKind(enum.Enum):
@@ -51,6 +51,7 @@ class PartOutline(NamedTuple):
     start: int
     length: int
     """Tokens of its block."""
+    tenant: TenantId
 
     @property
     def id(self) -> PartId:
@@ -59,7 +60,9 @@ class PartOutline(NamedTuple):
 
     def header(self, namespace: Namespace, tokens: tuple[TokenId, ...]) -> "BlockHeader":
         """The whole header."""
-        return BlockHeader(self.key, self.parent, namespace, self.kind, self.start, tokens)
+        return BlockHeader(
+            *(self.key, self.parent, namespace, self.kind, self.start, tokens), tenant=self.tenant
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,7 @@ class BlockHeader:
     """What a part of a block is, apart from its bytes.
 
     `start` is the position of the block's first token; `tokens` are those of the block, of which
-    a part may hold less.
+    a part may hold less. `tenant` may use it; all may, if that is `PUBLIC`.
     """
 
     key: BlockKey
@@ -86,6 +89,7 @@ class BlockHeader:
     kind: PartKind
     start: int
     tokens: tuple[TokenId, ...]
+    tenant: TenantId
 
     @property
     def id(self) -> PartId:
@@ -100,7 +104,9 @@ class BlockHeader:
     @property
     def outline(self) -> PartOutline:
         """The header without the tokens."""
-        return PartOutline(self.key, self.kind, self.parent, self.start, len(self.tokens))
+        return PartOutline(
+            *(self.key, self.kind, self.parent, self.start, len(self.tokens)), tenant=self.tenant
+        )
 
 
 @dataclass(frozen=True, slots=True)

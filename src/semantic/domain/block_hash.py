@@ -1,32 +1,60 @@
 """Content addresses of blocks.
 
-A block's key covers its whole past: SHA-256 over (parent key, token ids), where the first
-parent is derived from the namespace. Equal keys therefore mean equal tokens from position 0 in
-an equal namespace, and KV of another model can never be found by accident. SHA-256, because a
-collision would be another conversation's memory (compare GHSA-rm76-4mrf-v9r8).
+A block's key covers its whole past: SHA-256 over (parent key, token ids), where the first parent
+is derived from the namespace and the store's secret. Equal keys therefore mean equal tokens from
+position 0 in an equal namespace, KV of another model can never be found by accident, and no key
+can be computed from outside. SHA-256, because a collision would be another conversation's memory
+(compare GHSA-rm76-4mrf-v9r8).
+
+A chain has a public beginning, mostly an empty one, and then is one tenant's: the tenant's salt
+enters at the first block that is its own, and by that into the keys of all that follow.
+
+    root ── public ── public ── own, salted ── own ── own
 """
 
 import hashlib
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-from semantic.domain.ids import BlockKey, Namespace, TokenId
+from semantic.domain.ids import PUBLIC, BlockKey, Namespace, TenantId, TokenId
+from semantic.domain.store_secret import StoreSecret
 
-_ROOT = b"semantic/block-chain/1\0"
+
+@dataclass(frozen=True, slots=True)
+class TenantKeys:
+    """How one tenant's blocks are named. What is public has no `salt`."""
+
+    tenant: TenantId
+    salt: bytes = field(repr=False)
+
+    @property
+    def public(self) -> bool:
+        """Whether they are for all."""
+        return self.tenant == PUBLIC
 
 
-def root_key(namespace: Namespace) -> BlockKey:
+PUBLIC_KEYS = TenantKeys(PUBLIC, b"")
+
+
+def tenant_keys(tenant: TenantId, secret: StoreSecret) -> TenantKeys:
+    """How a tenant's blocks are named in the store that has this secret."""
+    return PUBLIC_KEYS if tenant == PUBLIC else TenantKeys(tenant, secret.salt(tenant))
+
+
+def root_key(namespace: Namespace, secret: StoreSecret) -> BlockKey:
     """The parent of every first block of a namespace."""
-    return BlockKey(hashlib.sha256(_ROOT + namespace.encode()).hexdigest())
+    return BlockKey(secret.chain_root(namespace))
 
 
-def block_key(parent: BlockKey, tokens: Sequence[TokenId]) -> BlockKey:
+def block_key(parent: BlockKey, tokens: Sequence[TokenId], salt: bytes = b"") -> BlockKey:
     """Key of the block that holds `tokens` after `parent`.
 
-    Token ids enter as unsigned 32-bit little-endian numbers, so that no two lists of ids have
-    the same bytes.
+    `salt` is its tenant's where it is the first that is not public, and nothing elsewhere. Token
+    ids enter as unsigned 32-bit little-endian numbers, so that no two lists have the same bytes.
     """
-    return BlockKey(hashlib.sha256(bytes.fromhex(parent) + token_bytes(tokens)).hexdigest())
+    content = bytes.fromhex(parent) + token_bytes(tokens) + salt
+    return BlockKey(hashlib.sha256(content).hexdigest())
 
 
 def token_bytes(tokens: Sequence[TokenId]) -> bytes:
@@ -50,14 +78,3 @@ def tokens_from_bytes(data: bytes) -> tuple[TokenId, ...]:
     if len(data) % 4:
         raise ValueError(f"{len(data)} bytes are not a list of 32-bit token ids")
     return struct.unpack(f"<{len(data) // 4}I", data)
-
-
-def full_blocks(
-    root: BlockKey, tokens: Sequence[TokenId], block_size: int
-) -> Iterator[tuple[BlockKey, BlockKey]]:
-    """Yield (parent, key) of every full block of `tokens`, from the first on."""
-    parent = root
-    for start in range(0, len(tokens) - block_size + 1, block_size):
-        key = block_key(parent, tokens[start : start + block_size])
-        yield parent, key
-        parent = key

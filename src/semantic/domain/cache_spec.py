@@ -18,8 +18,8 @@ from semantic.domain.resume import ResumeRule
 BLOCK_SIZE = 256
 """Tokens in a block (ADR-002)."""
 
-LAYOUT_VERSION = 2
-"""Raised whenever the meaning of stored KV bytes changes."""
+LAYOUT_VERSION = 3
+"""Raised whenever the meaning of stored KV bytes changes, or of the keys they are stored under."""
 
 ITEMSIZE: Final = {"F32": 4, "F16": 2, "BF16": 2}
 """Bytes an element of KV or state, by its safetensors name."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from semantic.domain.agent import AgentId
 from semantic.domain.errors import InvalidRequestError
-from semantic.domain.ids import RequestId
+from semantic.domain.ids import DEFAULT_TENANT, RequestId, TenantId
 from semantic.domain.sampling import SamplingParams
 
 
@@ -47,6 +47,7 @@ class GenerationRequest:
     messages: tuple[ChatMessage, ...]
     sampling: SamplingParams
     agent: AgentId | None = None
+    tenant: TenantId = DEFAULT_TENANT
 
     def __post_init__(self) -> None:
         if not self.messages:

@@ -8,69 +8,97 @@ goes with its branch, and one that others' branches contain as a whole stays.
     branch   |---- block ----|---- block ----|-- rest --|
     tail                                     |--- tail ----|   belongs, and goes
     another  |---- block ----|---- rest ----|                  keeps the first block alone
+
+One tenant's alone: others' blocks are not its to remove, nor are public ones, unless it is the
+public. Its own may leave the public ones at any place, so tokens are compared by the place where
+they stand, which the keys of public blocks would name, whether there are such blocks or not.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from semantic.domain.block import BlockHeader
-from semantic.domain.block_hash import block_key
+from semantic.domain.block_hash import TenantKeys, block_key
 from semantic.domain.ids import BlockKey, TokenId
 from semantic.domain.prefix_index import PrefixIndex, common_length
 
+_Stretch = tuple[TokenId, ...]
+
 
 class Lineage:
-    """Branches, cut where blocks are: which tokens follow each block of them.
+    """A tenant's branches, cut where blocks are: which tokens follow each place, and lead where.
 
-    With `within`, branches are followed only as long as they share that lineage's blocks.
+    With `within`, branches are followed only as long as they share that lineage's places.
     """
 
     def __init__(
         self,
         branches: Iterable[Sequence[TokenId]],
         root: BlockKey,
+        mine: TenantKeys,
         block_size: int,
         *,
         within: "Lineage | None" = None,
     ) -> None:
-        self._after: dict[BlockKey, set[tuple[TokenId, ...]]] = {}
+        self._root = root
+        self._mine = mine
+        self._block_size = block_size
+        self._after: dict[BlockKey, dict[_Stretch, BlockKey]] = {}
         for tokens in branches:
-            parent = root
+            place = root
             for start in range(0, len(tokens), block_size):
-                if within is not None and not within.follows(parent):
+                if within is not None and not within.follows(place):
                     break
                 stretch = tuple(tokens[start : start + block_size])
-                self._after.setdefault(parent, set()).add(stretch)
-                parent = block_key(parent, stretch)
+                after = self._after.setdefault(place, {})
+                place = after.get(stretch) or block_key(place, stretch)
+                after[stretch] = place
 
-    def follows(self, parent: BlockKey) -> bool:
-        """Whether a branch goes on after the block `parent`, or begins there."""
-        return parent in self._after
+    def follows(self, place: BlockKey) -> bool:
+        """Whether a branch goes on from a place, or begins there."""
+        return place in self._after
 
     def blocks_in(self, index: PrefixIndex) -> tuple[BlockHeader, ...]:
         """The blocks that belong to a branch, parents before children within each branch.
 
         What is left of a block that is gone belongs to a branch as the block did.
         """
-        return tuple(
-            header
-            for parent in self._after
-            for header in (*index.children(parent), *index.strays(parent))
-            if self._owns(header)
-        )
+        return tuple(header for _, header in self.placed_in(index))
 
-    def contains(self, header: BlockHeader) -> bool:
-        """Whether all tokens of a block are a branch's."""
-        size = len(header.tokens)
-        return any(stretch[:size] == header.tokens for stretch in self._stretches(header))
+    def placed_in(self, index: PrefixIndex) -> Iterator[tuple[BlockKey, BlockHeader]]:
+        """The same, and after which place each stands."""
+        tenant = self._mine.tenant
+        for place, parents in self._parents_in(index):
+            for parent in parents:
+                for header in (*index.children(parent, tenant), *index.strays(parent, tenant)):
+                    if self._owns(place, header.tokens):
+                        yield place, header
 
-    def _owns(self, header: BlockHeader) -> bool:
+    def contains(self, place: BlockKey, tokens: _Stretch) -> bool:
+        """Whether all tokens of a block that stands after `place` are a branch's."""
+        size = len(tokens)
+        return any(stretch[:size] == tokens for stretch in self._after.get(place, ()))
+
+    def _parents_in(self, index: PrefixIndex) -> Iterator[tuple[BlockKey, list[BlockKey]]]:
+        """Every place, and the keys of the blocks that could stand before it.
+
+        Not only of those that are there: what a lost block has left behind it is found as well.
+        """
+        own: dict[BlockKey, list[BlockKey]] = {self._root: []}
+        for place, after in self._after.items():
+            private = own.pop(place)
+            yield place, [place, *private]
+            leaves = not self._mine.public and index.goes_on(place, self._mine.tenant)
+            for stretch, then in after.items():
+                keys = [block_key(parent, stretch) for parent in private]
+                if leaves:
+                    keys.append(block_key(place, stretch, self._mine.salt))
+                own[then] = keys
+
+    def _owns(self, place: BlockKey, tokens: _Stretch) -> bool:
         return any(
-            common_length(header.tokens, stretch) == min(len(header.tokens), len(stretch))
-            for stretch in self._stretches(header)
+            common_length(tokens, stretch) == min(len(tokens), len(stretch))
+            for stretch in self._after[place]
         )
-
-    def _stretches(self, header: BlockHeader) -> Iterable[tuple[TokenId, ...]]:
-        return self._after.get(header.parent, ())
 
 
 def private_blocks(index: PrefixIndex, own: Lineage, others: Lineage) -> tuple[BlockKey, ...]:
@@ -78,7 +106,11 @@ def private_blocks(index: PrefixIndex, own: Lineage, others: Lineage) -> tuple[B
 
     Among them is what is left of blocks that are gone: see `PrefixIndex.remove_all`.
     """
-    return tuple(header.key for header in own.blocks_in(index) if not others.contains(header))
+    return tuple(
+        header.key
+        for place, header in own.placed_in(index)
+        if not others.contains(place, header.tokens)
+    )
 
 
 def num_distinct_tokens(branches: Iterable[Sequence[TokenId]]) -> int:

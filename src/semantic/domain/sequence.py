@@ -8,7 +8,7 @@ tokens that are known (compare vLLM's v1 scheduler).
 import enum
 from dataclasses import dataclass, field
 
-from semantic.domain.ids import SequenceId, TokenId
+from semantic.domain.ids import DEFAULT_TENANT, SequenceId, TenantId, TokenId
 from semantic.domain.sampling import SamplingParams
 
 
@@ -49,7 +49,8 @@ class Sequence:
     `num_computed` counts the tokens whose KV is in the engine; `num_cached` those of them that
     were not computed for this request. At least one prompt token is always computed. The first
     `system_end` tokens of the prompt may begin other conversations, too. `marks` are positions in
-    the prompt, ascending, at which prefill has to stop for a moment.
+    the prompt, ascending, at which prefill has to stop for a moment. What it computes is its
+    `tenant`'s.
     """
 
     id: SequenceId
@@ -58,6 +59,7 @@ class Sequence:
     max_tokens: int
     system_end: int = 0
     marks: tuple[int, ...] = ()
+    tenant: TenantId = DEFAULT_TENANT
     state: SequenceState = SequenceState.WAITING
     num_cached: int = 0
     num_computed: int = 0

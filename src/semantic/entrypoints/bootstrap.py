@@ -14,6 +14,7 @@ from semantic.adapters.inbound.admin import AdminAccess
 from semantic.adapters.inbound.app import create_app
 from semantic.adapters.inbound.limits import Limits
 from semantic.adapters.outbound.mlx import blas
+from semantic.adapters.outbound.storage import secret_file
 from semantic.adapters.outbound.storage.agent_files import AgentFiles
 from semantic.adapters.outbound.storage.disk_space import DiskSpace
 from semantic.adapters.outbound.storage.indexed_blocks import IndexedBlocks
@@ -21,6 +22,7 @@ from semantic.adapters.outbound.storage.store_lock import StoreLock
 from semantic.adapters.outbound.system.system_clock import SystemClock
 from semantic.adapters.outbound.telemetry.structured_log import StructuredLog
 from semantic.application.administration import LiveAdministration, ServedMemory
+from semantic.application.agent_deletion import Forgettable
 from semantic.application.agents import Agents
 from semantic.application.block_reader import BlockReader
 from semantic.application.engine_loop import EngineLoop
@@ -77,6 +79,7 @@ def build(settings: Settings, admin_token: str) -> Application:
     root = settings.store.path
     lock = StoreLock(root)
     lock.acquire()
+    secret = secret_file.opened(root)
     blocks, records = IndexedBlocks(root, telemetry, clock), AgentFiles(root, telemetry)
     keeper = _keeper(settings.store, blocks, clock, telemetry)
     writes = WriteBehind(blocks, records, settings.store.queue_bytes, telemetry, keeper)
@@ -90,7 +93,7 @@ def build(settings: Settings, admin_token: str) -> Application:
         kept = CacheLimits(
             settings.store.hot_bytes, settings.store.state_interval, settings.store.resume_points
         )
-        cache = KvCache(model.executor, writes, kept, telemetry)
+        cache = KvCache(model.executor, writes, kept, telemetry, secret)
         known = cache.discover(blocks)
         telemetry.info("store_opened", folder=str(root), blocks=known, cap=keeper.cap)
         writes.tend(cache.served)
@@ -128,7 +131,8 @@ def build(settings: Settings, admin_token: str) -> Application:
     http = settings.server
     limits = Limits(http.max_body_bytes, http.ping_interval_s, http.cut_off_s)
     served = ServedMemory(capabilities.namespace, agents, engine, writes)
-    administration = LiveAdministration(records, blocks, served, settings.store.commit_timeout_s)
+    stored = Forgettable(records, blocks, secret)
+    administration = LiveAdministration(stored, served, settings.store.commit_timeout_s)
     app = create_app(
         RequestLog(generation, clock, telemetry),
         telemetry,

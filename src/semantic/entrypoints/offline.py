@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from semantic.adapters.outbound.storage import index_rebuild, store_survey
+from semantic.adapters.outbound.storage import index_rebuild, secret_file, store_survey
 from semantic.adapters.outbound.storage.agent_files import AgentFiles
 from semantic.adapters.outbound.storage.agent_listing import AgentListing
 from semantic.adapters.outbound.storage.block_listing import BlockListing
@@ -17,26 +17,10 @@ from semantic.adapters.outbound.storage.store_survey import Fault, Survey
 from semantic.adapters.outbound.system.system_clock import SystemClock
 from semantic.adapters.outbound.telemetry.structured_log import StructuredLog
 from semantic.application import store_totals
+from semantic.application.agent_deletion import Forgettable
+from semantic.application.agent_inspection import Remembered
 from semantic.application.store_totals import Pruned
 from semantic.domain.errors import CachePersistenceError
-from semantic.ports.agent_store import AgentCatalogue, AgentStore
-from semantic.ports.block_store import BlockCatalogue, BlockStore
-
-
-@dataclass(frozen=True, slots=True)
-class LookedAt:
-    """A store to look at, whoever owns it. It need not exist."""
-
-    records: AgentCatalogue
-    blocks: BlockCatalogue
-
-
-@dataclass(frozen=True, slots=True)
-class Owned:
-    """A store to change, nobody else using it."""
-
-    records: AgentStore
-    blocks: BlockStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +31,8 @@ class Verified:
     faults: tuple[Fault, ...]
 
 
-def look_at(root: Path) -> LookedAt:
-    """The store in `root`; nothing is made or changed.
+def look_at(root: Path) -> Remembered:
+    """The store in `root`, whoever owns it; nothing is made or changed. It need not exist.
 
     Raises:
         CachePersistenceError: if it is there and cannot be looked into; that is not an empty one.
@@ -60,19 +44,21 @@ def look_at(root: Path) -> LookedAt:
     except OSError as error:
         raise CachePersistenceError(f"{root} cannot be read: {error.strerror}") from error
     telemetry = StructuredLog()
-    return LookedAt(AgentListing(root, telemetry), BlockListing(root, telemetry))
+    return Remembered(
+        AgentListing(root, telemetry), BlockListing(root, telemetry), secret_file.seen(root)
+    )
 
 
 @contextmanager
-def own(root: Path) -> Iterator[Owned]:
-    """The store in `root`, locked meanwhile.
+def own(root: Path) -> Iterator[Forgettable]:
+    """The store in `root` to be changed, locked meanwhile.
 
     Raises:
         StoreLockedError: if a server has it.
         CachePersistenceError: if it cannot be opened.
     """
     with _opened(root) as blocks:
-        yield Owned(AgentFiles(root, StructuredLog()), blocks)
+        yield Forgettable(AgentFiles(root, StructuredLog()), blocks, secret_file.opened(root))
 
 
 def survey(root: Path) -> Survey:

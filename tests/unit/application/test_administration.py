@@ -2,7 +2,7 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
-from tests.fakes.blocks import OTHER_NAMESPACE
+from tests.fakes.blocks import OTHER_NAMESPACE, SECRET
 from tests.fakes.remembered import remember, tokens
 from tests.fakes.scripted_executor import (
     EVERYTHING,
@@ -16,6 +16,7 @@ from tests.fakes.small_engine import SmallEngine
 from tests.unit.application.test_generation import CODER, Server, letters, request_of
 
 from semantic.application.administration import LiveAdministration, ServedMemory
+from semantic.application.agent_deletion import Forgettable
 from semantic.domain.agent import AgentId
 from semantic.domain.block import num_blocks
 from semantic.domain.cache_spec import ModelCacheSpec
@@ -38,7 +39,8 @@ class Administered(Server):
 
     def administration(self, timeout_s: float = 10.0) -> Administration:
         served = ServedMemory(NAMESPACE, self.agents, self.engine.loop, self.engine.writes)
-        return LiveAdministration(self.engine.agents, self.engine.blocks, served, timeout_s)
+        stored = Forgettable(self.engine.agents, self.engine.blocks, SECRET)
+        return LiveAdministration(stored, served, timeout_s)
 
     def start(self) -> "Administered":
         super().start()

@@ -15,7 +15,7 @@ from semantic.application.scheduler import SchedulerLimits
 from semantic.domain.block import PartId, PartKind, StoredPart
 from semantic.domain.chat import FinishReason
 from semantic.domain.errors import EngineError
-from semantic.domain.ids import BlockKey, SequenceId, TokenId
+from semantic.domain.ids import DEFAULT_TENANT, BlockKey, SequenceId, TokenId
 from semantic.domain.sequence import SequenceState
 
 Tokens = tuple[TokenId, ...]
@@ -351,7 +351,7 @@ class TestReading:
         job, listener = bench.accept(LONG)
         bench.work.turn()
         arrived = [bench.arrivals.get(timeout=PATIENCE_S) for _ in range(3)]
-        (first,) = bench.engine.cache.match(LONG)[0].ids
+        (first,) = bench.engine.cache.match(LONG, DEFAULT_TENANT)[0].ids
         bench.work.arrived(*next(message for message in arrived if message[1] == first))
         bench.engine.clock.now += bench.engine.read_timeout_s
         bench.settle()
@@ -364,7 +364,7 @@ class TestReading:
         self, number: int, cached: int
     ) -> None:
         bench = self.stored()
-        (part,) = bench.engine.cache.match(LONG)[number].ids
+        (part,) = bench.engine.cache.match(LONG, DEFAULT_TENANT)[number].ids
         bench.engine.blocks.damage(NAMESPACE, part)
         assert bench.answer(LONG).cached == cached
         assert bench.names() == ["block_unusable"]
@@ -382,7 +382,7 @@ class TestReading:
     def test_a_hole_in_the_chain_is_read_and_the_rest_taken_from_memory(self) -> None:
         bench = self.stored()
         bench.answer(LONG)
-        bench.engine.cache._hot.discard(*bench.engine.cache.match(LONG)[1].ids)
+        bench.engine.cache._hot.discard(*bench.engine.cache.match(LONG, DEFAULT_TENANT)[1].ids)
         before = len(bench.engine.blocks.journal.entries)
         assert bench.answer(LONG).cached == 699
         reads = [e for e in bench.engine.blocks.journal.entries[before:] if e[0] == "get"]

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from tests.fakes.blocks import SECRET
 from tests.fakes.cache_bench import Bench, ids_of, keys_of, tokens_of
 from tests.fakes.fixed_clock import FixedClock
 from tests.fakes.observed_stores import PATIENCE_S, ObservedAgents
@@ -28,7 +29,7 @@ class LimitedBench(Bench):
         limits = SpaceLimits(cap, 1.0, 0, 0, writes, 0.9, 0.8, 60.0)
         keeper = SpaceKeeper(self.blocks, self.space, limits, FixedClock(), self.telemetry)
         self.writes = WriteBehind(self.blocks, ObservedAgents(), 1 << 30, self.telemetry, keeper)
-        self.cache = KvCache(self.executor, self.writes, self.limits, self.telemetry)
+        self.cache = KvCache(self.executor, self.writes, self.limits, self.telemetry, SECRET)
         self.cache.discover(self.blocks)
         self.writes.tend(self.cache.served)
 

@@ -1,12 +1,14 @@
 from collections.abc import Iterator
 
 import pytest
+from tests.fakes.blocks import SECRET
 from tests.fakes.cache_bench import Bench, ids_of, keys_of, tokens_of
 from tests.fakes.scripted_executor import NAMESPACE, UNIFORM
 
 from semantic.application.kv_cache import KvCache
 from semantic.domain.block import PartId, PartKind, StoredPart, Tensor
 from semantic.domain.block_hash import root_key
+from semantic.domain.ids import DEFAULT_TENANT
 
 BLOCK_BYTES = UNIFORM.nbytes(PartKind.FULL)
 
@@ -27,17 +29,17 @@ class TestMatch:
     def test_a_longer_prompt_uses_all_that_is_known(self, bench: Bench) -> None:
         bench.keep(tokens_of(600))
         assert bench.matched((*tokens_of(600), 1, 2)) == 600
-        uses = bench.cache.match((*tokens_of(600), 1, 2))
+        uses = bench.cache.match((*tokens_of(600), 1, 2), DEFAULT_TENANT)
         assert [use.length for use in uses] == [256, 256, 88]
 
     def test_another_beginning_finds_nothing(self, bench: Bench) -> None:
         bench.keep(tokens_of(600))
-        assert bench.cache.match((94, *tokens_of(600))) == ()
+        assert bench.cache.match((94, *tokens_of(600)), DEFAULT_TENANT) == ()
 
     def test_the_blocks_that_most_chains_share_stay_longest(self) -> None:
         bench = Bench(hot_bytes=3 * BLOCK_BYTES)
         bench.keep(tokens_of(512))
-        uses = bench.cache.match(tokens_of(513))
+        uses = bench.cache.match(tokens_of(513), DEFAULT_TENANT)
         bench.cache.used(uses)
         bench.keep(tokens_of(512, seed=1))
         root, leaf = ids_of(tokens_of(512))
@@ -58,7 +60,10 @@ class TestCapture:
         assert running.chain.keys == keys_of(tokens)[:2]
         headers = bench.stored()
         assert [header.key for header in headers] == keys_of(tokens)[:2]
-        assert [header.parent for header in headers] == [root_key(NAMESPACE), headers[0].key]
+        assert [header.parent for header in headers] == [
+            root_key(NAMESPACE, SECRET),
+            headers[0].key,
+        ]
         assert [header.start for header in headers] == [0, 256]
         assert headers[0].tokens + headers[1].tokens == tokens[:512]
         assert {header.kind for header in headers} == {PartKind.FULL}
@@ -222,7 +227,7 @@ class TestAdopt:
 
     def test_after_a_restart_everything_is_found_and_can_be_taken_in(self) -> None:
         bench = self.restarted()
-        uses = bench.cache.match((*self.TOKENS, 1))
+        uses = bench.cache.match((*self.TOKENS, 1), DEFAULT_TENANT)
         assert [use.length for use in uses] == [256, 44]
         for use, start in zip(uses, (0, 256), strict=True):
             (part,) = use.ids
@@ -236,7 +241,7 @@ class TestAdopt:
     def test_nothing_of_another_model_is_found(self) -> None:
         bench = self.restarted()
         bench.executor.namespace = type(NAMESPACE)("0" * 64)
-        other = KvCache(bench.executor, bench.writes, bench.limits, bench.telemetry)
+        other = KvCache(bench.executor, bench.writes, bench.limits, bench.telemetry, SECRET)
         assert other.discover(bench.blocks) == 0
 
     @pytest.mark.parametrize("spoiled", ["absent", "tokens", "shape"])
@@ -244,7 +249,7 @@ class TestAdopt:
         self, spoiled: str
     ) -> None:
         bench = self.restarted()
-        (part,) = bench.cache.match((*self.TOKENS, 1))[0].ids
+        (part,) = bench.cache.match((*self.TOKENS, 1), DEFAULT_TENANT)[0].ids
         found: StoredPart | None = self.read(bench, part)
         expected = self.TOKENS[:256]
         if spoiled == "absent":
@@ -261,7 +266,7 @@ class TestAdopt:
 
     def test_a_forgotten_chain_is_kept_anew(self) -> None:
         bench = self.restarted()
-        for use in bench.cache.match(self.TOKENS):
+        for use in bench.cache.match(self.TOKENS, DEFAULT_TENANT):
             for part in (*use.ids, *use.ids):
                 bench.cache.forget(part)
         bench.keep(self.TOKENS)
@@ -269,7 +274,7 @@ class TestAdopt:
 
     def test_a_block_may_be_used_in_part(self) -> None:
         bench = self.restarted()
-        (use,) = bench.cache.match((*self.TOKENS[:100], 94, 94))
+        (use,) = bench.cache.match((*self.TOKENS[:100], 94, 94), DEFAULT_TENANT)
         assert use.length == 100
         (part,) = use.ids
         handle = bench.cache.adopt(part, self.TOKENS[:100], self.read(bench, part))

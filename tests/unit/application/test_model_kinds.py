@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable
 
 import pytest
+from tests.fakes.blocks import MINE, SECRET
 from tests.fakes.cache_bench import tokens_of
 from tests.fakes.observed_stores import PATIENCE_S
 from tests.fakes.scripted_executor import NAMESPACE, SPECS, ScriptedExecutor
@@ -19,6 +20,7 @@ from semantic.application.scheduler import SchedulerLimits
 from semantic.domain.block import PartId, PartKind
 from semantic.domain.block_hash import root_key
 from semantic.domain.cache_spec import BLOCK_SIZE
+from semantic.domain.ids import DEFAULT_TENANT
 from semantic.domain.prefix_index import PrefixIndex
 from semantic.domain.sequence import SequenceState
 
@@ -189,10 +191,10 @@ class TestTogether:
 
 def known_of(model: str, bench: Bench, prompt: Tokens, good: Callable[[PartId], bool]) -> int:
     """How much of a prompt can be begun with if only some parts on disk can be had."""
-    index = PrefixIndex(root_key(NAMESPACE), BLOCK_SIZE, SPECS[model].resume_rule)
+    index = PrefixIndex(root_key(NAMESPACE, SECRET), BLOCK_SIZE, SPECS[model].resume_rule)
     for header in bench.engine.blocks.headers(NAMESPACE):
         index.add(header)
-    uses = index.match(prompt[:-1], lambda part: part in index and good(part))
+    uses = index.match(prompt[:-1], MINE, lambda part: part in index and good(part))
     return sum(use.length for use in uses)
 
 
@@ -256,7 +258,7 @@ class TestBadParts:
     def test_of_a_slow_disk_what_has_come_is_used(self, model: str, seed: int) -> None:
         numbers = random.Random(seed)  # noqa: S311 - a reproducible choice, no secrets
         bench = self.stored(model)
-        uses = bench.engine.cache.match(LONG)
+        uses = bench.engine.cache.match(LONG, DEFAULT_TENANT)
         wanted = [part for use in uses for part in use.ids]
         job, listener = bench.accept(LONG)
         bench.work.turn()

@@ -1,6 +1,7 @@
 """What the cache keeps of models that cannot be continued from just anywhere."""
 
 import pytest
+from tests.fakes.blocks import SECRET
 from tests.fakes.cache_bench import Bench, Tokens, ids_of, keys_of, tokens_of
 from tests.fakes.scripted_executor import (
     EVERYTHING,
@@ -17,6 +18,7 @@ from tests.fakes.scripted_memory import FULL_LAYER, sliding_layer, spec_of
 from semantic.application.kv_cache import KvCache
 from semantic.domain.block import PartId, PartKind
 from semantic.domain.cache_spec import BLOCK_SIZE, ModelCacheSpec
+from semantic.domain.ids import DEFAULT_TENANT
 
 FULL, TAIL, SLIDING, STATE = PartKind.FULL, PartKind.TAIL, PartKind.SLIDING, PartKind.STATE
 PART_BYTES = LONG_WINDOW.nbytes(FULL)
@@ -419,7 +421,7 @@ class TestAdopt:
         bench = self.restarted(EVERYTHING)
         prompt = tokens_of(600)
         assert bench.matched(prompt) == 599
-        use = bench.cache.match(prompt)[-1]
+        use = bench.cache.match(prompt, DEFAULT_TENANT)[-1]
         part = PartId(use.key, kind)
         assert part in use.ids
         assert bench.cache.adopt(part, prompt[512:599], None) is None
@@ -428,7 +430,7 @@ class TestAdopt:
     def test_a_part_of_another_shape_is_told_and_forgotten(self) -> None:
         bench = self.restarted(HYBRID)
         prompt = tokens_of(600)
-        use = bench.cache.match(prompt)[-1]
+        use = bench.cache.match(prompt, DEFAULT_TENANT)[-1]
         tail = bench.blocks.get(bench.executor.namespace, use.ids[0])
         assert tail is not None
         part = PartId(use.key, STATE)
@@ -440,7 +442,7 @@ class TestAdopt:
     def test_what_is_there_is_taken_in(self) -> None:
         bench = self.restarted(EVERYTHING)
         prompt, position = tokens_of(600), 0
-        for use in bench.cache.match(prompt):
+        for use in bench.cache.match(prompt, DEFAULT_TENANT):
             for part in use.ids:
                 found = bench.blocks.get(bench.executor.namespace, part)
                 expected = prompt[position : position + use.length]
@@ -469,6 +471,6 @@ class TestDiscover:
         for header in bench.stored():
             if header.kind is not kind:
                 bench.blocks.delete(header.namespace, header.id)
-        cache = KvCache(bench.executor, bench.writes, bench.limits, bench.telemetry)
+        cache = KvCache(bench.executor, bench.writes, bench.limits, bench.telemetry, SECRET)
         assert cache.discover(bench.blocks) == 0
-        assert cache.match(tokens) == ()
+        assert cache.match(tokens, DEFAULT_TENANT) == ()

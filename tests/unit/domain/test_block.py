@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from semantic.domain.block import BlockHeader, PartId, PartKind, StoredPart, Tensor, num_blocks
-from semantic.domain.ids import BlockKey, Namespace
+from semantic.domain.ids import DEFAULT_TENANT, BlockKey, Namespace
 
 HEADER = BlockHeader(
     key=BlockKey("k"),
@@ -12,6 +12,7 @@ HEADER = BlockHeader(
     kind=PartKind.TAIL,
     start=512,
     tokens=(1, 2, 3),
+    tenant=DEFAULT_TENANT,
 )
 
 

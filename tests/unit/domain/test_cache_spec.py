@@ -163,7 +163,7 @@ class TestSpec:
 class TestNamespace:
     def test_the_same_identity_is_the_same_namespace_in_every_process(self) -> None:
         assert IDENTITY.namespace == replace(IDENTITY).namespace
-        expected = "e3b6d27375f833f7c161af82e38e13056689636347c58eb7cacfe74a940d1e49"
+        expected = "6f222ea4ec364c2a80b5fa73e70457a5b8bc640a6669b86acb05f651350624a7"
         assert IDENTITY.namespace == expected, "stored blocks would not be found any more"
 
     @pytest.mark.parametrize("field", [field.name for field in fields(CacheIdentity)])

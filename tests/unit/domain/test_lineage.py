@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.fakes.blocks import MINE, SECRET
 
 from semantic.domain.block import BlockHeader, PartKind
 from semantic.domain.block_hash import block_key, root_key
@@ -13,7 +14,7 @@ from semantic.domain.prefix_index import PrefixIndex
 
 SIZE = 3
 NAMESPACE = Namespace("ns")
-ROOT = root_key(NAMESPACE)
+ROOT = root_key(NAMESPACE, SECRET)
 Tokens = Sequence[TokenId]
 
 
@@ -23,7 +24,8 @@ def chain(tokens: Tokens) -> list[BlockHeader]:
     for start in range(0, len(tokens), SIZE):
         held = tuple(tokens[start : start + SIZE])
         kind = PartKind.FULL if len(held) == SIZE else PartKind.TAIL
-        headers.append(BlockHeader(block_key(parent, held), parent, NAMESPACE, kind, start, held))
+        key = block_key(parent, held, b"" if start else MINE.salt)
+        headers.append(BlockHeader(key, parent, NAMESPACE, kind, start, held, MINE.tenant))
         parent = headers[-1].key
     return headers
 
@@ -37,7 +39,7 @@ def index_of(*sequences: Tokens) -> PrefixIndex:
 
 
 def lineage(*branches: Tokens, within: Lineage | None = None) -> Lineage:
-    return Lineage(branches, ROOT, SIZE, within=within)
+    return Lineage(branches, ROOT, MINE, SIZE, within=within)
 
 
 def private(index: PrefixIndex, own: Sequence[Tokens], others: Sequence[Tokens]) -> set[BlockKey]:
@@ -111,12 +113,12 @@ sequences = st.lists(st.integers(0, 1), min_size=1, max_size=10)
 @settings(deadline=None, derandomize=True)
 def test_others_find_all_they_found_before(own: list[Tokens], others: list[Tokens]) -> None:
     index = index_of(*own, *others)
-    before = {tuple(other): index.match(other) for other in others}
+    before = {tuple(other): index.match(other, MINE) for other in others}
     for key in private(index, own, others):
         index.remove(key)
     for other in others:
         whole = [use for use in before[tuple(other)] if use.length == SIZE]
-        assert list(index.match(other))[: len(whole)] == whole
+        assert list(index.match(other, MINE))[: len(whole)] == whole
 
 
 @given(own=st.lists(sequences, min_size=1, max_size=4), others=st.lists(sequences, max_size=4))
@@ -126,7 +128,7 @@ def test_nothing_that_only_the_agent_said_is_left(own: list[Tokens], others: lis
     for key in private(index, own, others):
         index.remove(key)
     for branch in own:
-        known = sum(use.length for use in index.match(branch))
+        known = sum(use.length for use in index.match(branch, MINE))
         assert known <= max((common(branch, other) for other in others), default=0)
 
 

@@ -11,6 +11,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from tests.fakes.blocks import MINE, SECRET
 
 from semantic.domain.block import BlockHeader, PartId, PartKind
 from semantic.domain.block_hash import block_key, root_key, token_bytes
@@ -20,18 +21,19 @@ from semantic.domain.resume import ResumeRule
 
 SIZE = 3
 NAMESPACE = Namespace("ns")
-ROOT = root_key(NAMESPACE)
+ROOT = root_key(NAMESPACE, SECRET)
 
 
 def header(*tokens: TokenId, after: BlockHeader | None = None) -> BlockHeader:
     parent = after.key if after else ROOT
     return BlockHeader(
-        key=block_key(parent, tokens),
+        key=block_key(parent, tokens, b"" if after else MINE.salt),
         parent=parent,
         namespace=NAMESPACE,
         kind=PartKind.FULL if len(tokens) == SIZE else PartKind.TAIL,
         start=after.end if after else 0,
         tokens=tokens,
+        tenant=MINE.tenant,
     )
 
 
@@ -67,51 +69,53 @@ def test_common_length(left: Sequence[TokenId], right: Sequence[TokenId], length
 
 class TestMatch:
     def test_an_empty_index_matches_nothing(self) -> None:
-        assert index_of().match([1, 2, 3]) == ()
+        assert index_of().match([1, 2, 3], MINE) == ()
 
     def test_a_chain_is_used_to_its_end(self) -> None:
         index = index_of(FIRST, SECOND, TAIL)
-        assert index.match([1, 2, 3, 4, 5, 6, 7, 8, 9]) == (
+        assert index.match([1, 2, 3, 4, 5, 6, 7, 8, 9], MINE) == (
             BlockUse(FIRST.key, 3),
             BlockUse(SECOND.key, 3),
             BlockUse(TAIL.key, 2, TAIL_PART),
         )
 
     def test_the_beginning_of_a_full_block_can_be_used(self) -> None:
-        assert index_of(FIRST).match([1, 2, 9, 9]) == (BlockUse(FIRST.key, 2),)
+        assert index_of(FIRST).match([1, 2, 9, 9], MINE) == (BlockUse(FIRST.key, 2),)
 
     def test_a_prompt_that_ends_inside_a_block_uses_its_beginning(self) -> None:
         index = index_of(FIRST, SECOND)
-        assert index.match([1, 2, 3, 4]) == (BlockUse(FIRST.key, 3), BlockUse(SECOND.key, 1))
+        assert index.match([1, 2, 3, 4], MINE) == (BlockUse(FIRST.key, 3), BlockUse(SECOND.key, 1))
 
     def test_the_longest_of_several_children_is_used(self) -> None:
         children = [header(*tokens, after=FIRST) for tokens in ((4,), (4, 5, 9), (4, 6))]
         index = index_of(FIRST, *children)
-        assert index.match([1, 2, 3, 4, 5, 6])[-1] == BlockUse(children[1].key, 2)
+        assert index.match([1, 2, 3, 4, 5, 6], MINE)[-1] == BlockUse(children[1].key, 2)
 
     def test_a_tie_does_not_depend_on_the_order_of_arrival(self) -> None:
         left, right = header(1, 2, 3), header(1, 2, 4)
         wanted = (BlockUse(min(left.key, right.key), 2),)
-        assert index_of(left, right).match([1, 2, 9]) == wanted
-        assert index_of(right, left).match([1, 2, 9]) == wanted
+        assert index_of(left, right).match([1, 2, 9], MINE) == wanted
+        assert index_of(right, left).match([1, 2, 9], MINE) == wanted
 
     def test_a_hole_ends_the_chain(self) -> None:
         index = index_of(FIRST, TAIL)
-        assert index.match([1, 2, 3, 4, 5, 6, 7, 8]) == (BlockUse(FIRST.key, 3),)
+        assert index.match([1, 2, 3, 4, 5, 6, 7, 8], MINE) == (BlockUse(FIRST.key, 3),)
 
     def test_blocks_that_arrive_before_their_parents_are_found_later(self) -> None:
         index = index_of(TAIL, SECOND)
-        assert index.match([1, 2, 3, 4, 5, 6]) == ()
+        assert index.match([1, 2, 3, 4, 5, 6], MINE) == ()
         index.add(FIRST)
-        assert len(index.match([1, 2, 3, 4, 5, 6, 7, 8])) == 3
+        assert len(index.match([1, 2, 3, 4, 5, 6, 7, 8], MINE)) == 3
 
     def test_no_tokens_match_nothing(self) -> None:
-        assert index_of(FIRST).match([]) == ()
+        assert index_of(FIRST).match([], MINE) == ()
 
     def test_parts_that_are_not_available_do_not_count(self) -> None:
         index = index_of(FIRST, SECOND, TAIL)
-        assert index.match(PROMPT, {FIRST.id, TAIL.id}.__contains__) == (BlockUse(FIRST.key, 3),)
-        assert index.match(PROMPT, {SECOND.id}.__contains__) == ()
+        assert index.match(PROMPT, MINE, {FIRST.id, TAIL.id}.__contains__) == (
+            BlockUse(FIRST.key, 3),
+        )
+        assert index.match(PROMPT, MINE, {SECOND.id}.__contains__) == ()
 
     def test_a_use_names_its_parts(self) -> None:
         use = BlockUse(FIRST.key, 3, (PartKind.FULL, STATE))
@@ -127,7 +131,7 @@ class TestMatchWithWindows:
         index = index_of(
             *with_extras(FIRST, SLIDING), *with_extras(SECOND, SLIDING), rule=self.RULE
         )
-        assert index.match(PROMPT) == (
+        assert index.match(PROMPT, MINE) == (
             BlockUse(FIRST.key, 3, (PartKind.FULL, SLIDING)),
             BlockUse(SECOND.key, 3, (PartKind.FULL, SLIDING)),
         )
@@ -135,7 +139,7 @@ class TestMatchWithWindows:
     def test_what_lies_behind_the_window_is_not_needed(self) -> None:
         tail = with_extras(TAIL, SLIDING)
         index = index_of(FIRST, *with_extras(SECOND, SLIDING), *tail, rule=self.RULE)
-        assert index.match(PROMPT) == (
+        assert index.match(PROMPT, MINE) == (
             BlockUse(FIRST.key, 3, FULL_PART),
             BlockUse(SECOND.key, 3, (PartKind.FULL, SLIDING)),
             BlockUse(TAIL.key, 2, (PartKind.TAIL, SLIDING)),
@@ -144,25 +148,25 @@ class TestMatchWithWindows:
     def test_where_a_window_lacks_something_an_earlier_position_is_taken(self) -> None:
         tail = with_extras(TAIL, SLIDING)
         index = index_of(*with_extras(FIRST, SLIDING), SECOND, *tail, rule=self.RULE)
-        assert index.match(PROMPT) == (BlockUse(FIRST.key, 3, (PartKind.FULL, SLIDING)),)
+        assert index.match(PROMPT, MINE) == (BlockUse(FIRST.key, 3, (PartKind.FULL, SLIDING)),)
 
     def test_without_any_sliding_part_nothing_can_be_continued(self) -> None:
-        assert index_of(FIRST, SECOND, TAIL, rule=self.RULE).match(PROMPT) == ()
+        assert index_of(FIRST, SECOND, TAIL, rule=self.RULE).match(PROMPT, MINE) == ()
 
     def test_the_beginning_of_a_block_serves_if_the_window_is_longer(self) -> None:
         parts = with_extras(FIRST, SLIDING)
         uses = (BlockUse(FIRST.key, 2, (PartKind.FULL, SLIDING)),)
-        assert index_of(*parts, rule=ResumeRule((4,))).match([1, 2, 9]) == uses
-        assert index_of(*parts, rule=ResumeRule((3,))).match([1, 2, 9]) == ()
-        assert index_of(*parts, rule=ResumeRule((3, 4))).match([1, 2, 9]) == ()
+        assert index_of(*parts, rule=ResumeRule((4,))).match([1, 2, 9], MINE) == uses
+        assert index_of(*parts, rule=ResumeRule((3,))).match([1, 2, 9], MINE) == ()
+        assert index_of(*parts, rule=ResumeRule((3, 4))).match([1, 2, 9], MINE) == ()
 
     def test_among_a_blocks_children_one_that_cannot_be_continued_is_passed_over(self) -> None:
         short, longer = header(7, after=SECOND), TAIL
         index = index_of(FIRST, *with_extras(SECOND, SLIDING), longer, rule=self.RULE)
-        assert index.match(PROMPT) == ()
+        assert index.match(PROMPT, MINE) == ()
         for one in with_extras(short, SLIDING):
             index.add(one)
-        assert index.match(PROMPT)[-1] == BlockUse(short.key, 1, (PartKind.TAIL, SLIDING))
+        assert index.match(PROMPT, MINE)[-1] == BlockUse(short.key, 1, (PartKind.TAIL, SLIDING))
 
 
 class TestMatchWithStates:
@@ -170,24 +174,26 @@ class TestMatchWithStates:
 
     def test_only_where_a_state_was_taken_one_can_go_on(self) -> None:
         index = index_of(FIRST, *with_extras(SECOND, STATE), TAIL, rule=self.RULE)
-        assert index.match(PROMPT) == (
+        assert index.match(PROMPT, MINE) == (
             BlockUse(FIRST.key, 3, FULL_PART),
             BlockUse(SECOND.key, 3, (PartKind.FULL, STATE)),
         )
-        assert index.match([1, 2, 3, 4, 5]) == ()
+        assert index.match([1, 2, 3, 4, 5], MINE) == ()
 
     def test_a_tail_serves_as_a_whole_or_not_at_all(self) -> None:
         index = index_of(FIRST, SECOND, *with_extras(TAIL, STATE), rule=self.RULE)
-        assert index.match(PROMPT)[-1] == BlockUse(TAIL.key, 2, (PartKind.TAIL, STATE))
-        assert index.match([*PROMPT[:7], 9]) == ()
+        assert index.match(PROMPT, MINE)[-1] == BlockUse(TAIL.key, 2, (PartKind.TAIL, STATE))
+        assert index.match([*PROMPT[:7], 9], MINE) == ()
 
     def test_with_windows_as_well_both_are_needed(self) -> None:
         rule = ResumeRule((3,), recurrent=True)
         parts = (FIRST, *with_extras(SECOND, SLIDING, STATE), *with_extras(TAIL, STATE))
         index = index_of(*parts, rule=rule)
-        assert index.match(PROMPT)[-1] == BlockUse(SECOND.key, 3, (PartKind.FULL, SLIDING, STATE))
+        assert index.match(PROMPT, MINE)[-1] == BlockUse(
+            SECOND.key, 3, (PartKind.FULL, SLIDING, STATE)
+        )
         index.add(replace(TAIL, kind=SLIDING))
-        assert index.match(PROMPT) == (
+        assert index.match(PROMPT, MINE) == (
             BlockUse(FIRST.key, 3, FULL_PART),
             BlockUse(SECOND.key, 3, FULL_PART),
             BlockUse(TAIL.key, 2, (PartKind.TAIL, SLIDING, STATE)),
@@ -219,9 +225,9 @@ class TestParts:
         index = index_of(*with_extras(FIRST, SLIDING)[1:])
         assert len(index) == 0
         assert not index.knows(FIRST.key)
-        assert index.match(PROMPT) == ()
+        assert index.match(PROMPT, MINE) == ()
         index.add(FIRST)
-        assert index.match(PROMPT)
+        assert index.match(PROMPT, MINE)
 
     def test_adding_a_part_twice_changes_nothing(self) -> None:
         index = index_of(*with_extras(FIRST, SLIDING), *with_extras(FIRST, SLIDING))
@@ -268,25 +274,25 @@ class TestTokensElsewhere:
     def test_full_blocks_are_found_without_their_tokens(self) -> None:
         library = Library()
         index = self.learned(library, SECOND, FIRST)
-        assert [use.key for use in index.match(PROMPT)] == [FIRST.key, SECOND.key]
+        assert [use.key for use in index.match(PROMPT, MINE)] == [FIRST.key, SECOND.key]
         assert library.asked == []
 
     def test_only_what_may_be_used_in_part_is_asked_for(self) -> None:
         others = [header(8, number, after=FIRST) for number in range(5)]
         library = Library(FIRST, SECOND, TAIL, *others)
         index = self.learned(library, FIRST, SECOND, TAIL, *others)
-        assert index.match(PROMPT)[-1] == BlockUse(TAIL.key, 2, TAIL_PART)
+        assert index.match(PROMPT, MINE)[-1] == BlockUse(TAIL.key, 2, TAIL_PART)
         assert library.asked == [TAIL.key]
-        assert index.match([1, 2, 3, 4, 5])[-1] == BlockUse(SECOND.key, 2)
+        assert index.match([1, 2, 3, 4, 5], MINE)[-1] == BlockUse(SECOND.key, 2)
         assert set(library.asked) == {TAIL.key, SECOND.key, *(one.key for one in others)}
 
     def test_a_block_whose_tokens_cannot_be_had_is_not_used_in_part(self) -> None:
         index = self.learned(Library(FIRST), FIRST, TAIL)
-        assert index.match([1, 2, 9]) == (BlockUse(FIRST.key, 2),)
+        assert index.match([1, 2, 9], MINE) == (BlockUse(FIRST.key, 2),)
         index = self.learned(Library(), FIRST)
-        assert index.match([1, 2, 9]) == ()
+        assert index.match([1, 2, 9], MINE) == ()
         assert index.header(FIRST.key) is None
-        assert index.children(ROOT) == ()
+        assert index.children(ROOT, MINE.tenant) == ()
 
     def test_what_was_added_is_held_until_it_is_released(self) -> None:
         library = Library(FIRST)
@@ -304,17 +310,17 @@ class TestStrays:
     def test_what_adds_to_a_block_that_is_gone_is_not_lost_sight_of(self) -> None:
         state, *_ = with_extras(SECOND, STATE)[1:]
         index = index_of(FIRST, state)
-        assert index.strays(FIRST.key) == (state,)
-        assert index.children(FIRST.key) == ()
+        assert index.strays(FIRST.key, MINE.tenant) == (state,)
+        assert index.children(FIRST.key, MINE.tenant) == ()
         assert index.remove(SECOND.key) == ()
         assert index.remove_all(SECOND.key) == (state.id,)
-        assert index.strays(FIRST.key) == ()
+        assert index.strays(FIRST.key, MINE.tenant) == ()
         assert index.parts(SECOND.key) == ()
 
     def test_it_becomes_part_of_the_block_again(self) -> None:
         index = index_of(FIRST, *with_extras(SECOND, STATE)[1:])
         index.add(SECOND)
-        assert index.strays(FIRST.key) == ()
+        assert index.strays(FIRST.key, MINE.tenant) == ()
         assert index.parts(SECOND.key) == (SECOND.id, PartId(SECOND.key, STATE))
         assert index.remove_all(FIRST.key) == (FIRST.id, SECOND.id, PartId(SECOND.key, STATE))
 
@@ -336,7 +342,7 @@ class TestResumePoints:
             *with_extras(SECOND, STATE),
             TAIL,
         )
-        assert index.resume_points(PROMPT) == (
+        assert index.resume_points(PROMPT, MINE) == (
             (3, (PartId(FIRST.key, STATE),)),
             (4, (early.id, PartId(early.key, SLIDING))),
             (6, (PartId(SECOND.key, STATE),)),
@@ -346,11 +352,11 @@ class TestResumePoints:
     def test_not_those_of_another_conversation_or_further_on(self) -> None:
         others = (header(4, 4, after=FIRST), header(7, 8, 9, after=SECOND))
         index = index_of(*with_extras(FIRST, STATE), SECOND, TAIL, *others)
-        assert index.resume_points(PROMPT[:7]) == ((3, (PartId(FIRST.key, STATE),)),)
+        assert index.resume_points(PROMPT[:7], MINE) == ((3, (PartId(FIRST.key, STATE),)),)
 
     def test_not_those_behind_a_hole(self) -> None:
-        assert index_of(FIRST, TAIL).resume_points(PROMPT) == ()
-        assert index_of().resume_points(PROMPT) == ()
+        assert index_of(FIRST, TAIL).resume_points(PROMPT, MINE) == ()
+        assert index_of().resume_points(PROMPT, MINE) == ()
 
 
 class TestRemove:
@@ -365,7 +371,7 @@ class TestRemove:
         sibling = header(9, after=FIRST)
         index = index_of(FIRST, SECOND, sibling)
         index.remove(SECOND.key)
-        assert index.match([1, 2, 3, 9]) == (
+        assert index.match([1, 2, 3, 9], MINE) == (
             BlockUse(FIRST.key, 3),
             BlockUse(sibling.key, 1, TAIL_PART),
         )
@@ -379,7 +385,7 @@ class TestRemove:
         index = index_of(FIRST)
         index.remove(FIRST.key)
         index.add(FIRST)
-        assert index.match([1, 2, 3]) == (BlockUse(FIRST.key, 3),)
+        assert index.match([1, 2, 3], MINE) == (BlockUse(FIRST.key, 3),)
 
     def test_a_chain_longer_than_the_stack_is_removed(self) -> None:
         chain = [FIRST]
@@ -414,6 +420,7 @@ class TestSuperseded:
             kind=PartKind.FULL,
             start=0,
             tokens=(1,),
+            tenant=MINE.tenant,
         )
         assert index_of(full_in_name).superseded(FIRST) == ()
 
@@ -494,14 +501,14 @@ class PrefixIndexMachine(RuleBasedStateMachine):
 
     @rule(prompt=prompts)
     def match(self, prompt: list[TokenId]) -> None:
-        self.check(prompt, self.index.match(prompt), lambda _: True)
+        self.check(prompt, self.index.match(prompt, MINE), lambda _: True)
 
     @rule(prompt=prompts, data=st.data())
     def match_with_some(self, prompt: list[TokenId], data: st.DataObject) -> None:
         """Only some of the parts can be had."""
         parts = sorted({one.id for one in self.model} | self.extras, key=str)
         absent = data.draw(st.sets(st.sampled_from(parts))) if parts else set()
-        uses = self.index.match(prompt, lambda part: part in parts and part not in absent)
+        uses = self.index.match(prompt, MINE, lambda part: part in parts and part not in absent)
         self.check(prompt, uses, lambda part: part not in absent)
 
     @rule(prompt=prompts)
@@ -515,7 +522,7 @@ class PrefixIndexMachine(RuleBasedStateMachine):
                 expected.append((chain[-1].end, {chain[-1].id, *extras}))
             elif any(part.kind is STATE for part in extras):
                 expected.append((chain[-1].end, {PartId(chain[-1].key, STATE)}))
-        found = self.index.resume_points(prompt)
+        found = self.index.resume_points(prompt, MINE)
         assert [(point.end, set(point.parts)) for point in found] == sorted(
             expected, key=lambda item: item[0]
         )

@@ -1,6 +1,7 @@
 """What to give up of a conversation of nine tokens in blocks of three."""
 
 import pytest
+from tests.fakes.blocks import MINE
 from tests.unit.domain.test_prefix_index import (
     FIRST,
     PROMPT,
@@ -28,9 +29,8 @@ def plan(
     system_end: int = 0,
     marks: tuple[int, ...] = (),
 ) -> Thinning:
-    return thinned(
-        index_of(*headers), rule, PROMPT[:8], limit=limit, system_end=system_end, marks=marks
-    )
+    index = index_of(*headers, rule=rule)
+    return thinned(index, PROMPT[:8], MINE, limit=limit, system_end=system_end, marks=marks)
 
 
 def ends(thinning: Thinning) -> list[int]:

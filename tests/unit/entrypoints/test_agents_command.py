@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from tests.fakes.blocks import plant_secret
 from tests.fakes.recorded_telemetry import RecordedTelemetry
 from tests.fakes.remembered import remember, tokens
 
@@ -26,6 +27,7 @@ ODD = "a/b 🦜 #1"
 def store(tmp_path: Path) -> str:
     """A store of two agents that share a block."""
     root = tmp_path / "kv"
+    plant_secret(root)
     records, blocks = (kind(root, RecordedTelemetry()) for kind in (AgentFiles, BlockFiles))
     assert isinstance(records, AgentFiles)
     assert isinstance(blocks, BlockFiles)
@@ -112,6 +114,7 @@ def test_an_agent_is_deleted_where_no_server_runs(run: Run, store: str) -> None:
 
 def test_all_parts_of_an_agents_blocks_are_shown_and_deleted(run: Run, tmp_path: Path) -> None:
     store = str(tmp_path / "kv")
+    plant_secret(tmp_path / "kv")
     records = AgentFiles(tmp_path / "kv", RecordedTelemetry())
     blocks = BlockFiles(tmp_path / "kv", RecordedTelemetry())
     extras = (PartKind.SLIDING, PartKind.STATE)

@@ -3,7 +3,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.fakes.blocks import NAMESPACE, OTHER_NAMESPACE, make_part
+from tests.fakes.blocks import NAMESPACE, OTHER_NAMESPACE, make_part, plant_secret
 from tests.fakes.fixed_clock import FixedClock
 from tests.fakes.recorded_telemetry import RecordedTelemetry
 from tests.fakes.remembered import remember, store_blocks, tokens
@@ -27,6 +27,7 @@ def store(tmp_path: Path) -> str:
     """An agent of two blocks used now, a conversation of three used ten days ago."""
     root = tmp_path / "kv"
     now = SystemClock().time()
+    plant_secret(root)
     blocks = opened(root, FixedClock(now - 10 * A_DAY))
     store_blocks(blocks, tokens(600, of=2))
     blocks.close()

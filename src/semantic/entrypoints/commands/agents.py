@@ -59,7 +59,7 @@ def show_agent(
     from semantic.entrypoints.offline import look_at  # noqa: PLC0415 - see above
 
     seen = look_at(_store(store, config))
-    found = footprints(name, seen.records, seen.blocks)
+    found = footprints(name, seen)
     if as_json:
         output.print_json([_footprint(memory) for memory in found])
         return
@@ -105,7 +105,7 @@ def _deleted(root: Path, name: str) -> dict[str, object]:
     memories(name, offline.look_at(root).records)
     try:
         with offline.own(root) as owned:
-            return asdict(delete_agent(name, owned.records, owned.blocks))
+            return asdict(delete_agent(name, owned))
     except StoreLockedError:
         return running_server.delete_agent(root, name)
 

@@ -150,6 +150,15 @@ def _amount(text: str, units: dict[str, int], option: str) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class _Share:
+    """What is one tenant's."""
+
+    tenant: str
+    parts: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Stats:
     """What `stats` tells, as programs get it."""
 
@@ -163,6 +172,7 @@ class _Stats:
     written_today: int
     daily_write_bytes: int
     parts: tuple["Total", ...]
+    tenants: tuple["_Share", ...]
 
 
 def _told(settings: "StoreSettings", found: "Survey", agents: int) -> _Stats:
@@ -180,6 +190,7 @@ def _told(settings: "StoreSettings", found: "Survey", agents: int) -> _Stats:
         written_today=found.written_today,
         daily_write_bytes=settings.daily_write_bytes,
         parts=totals(found.parts),
+        tenants=tuple(_Share(name, *share) for name, share in sorted(found.tenants.items())),
     )
 
 
@@ -204,5 +215,8 @@ def _lines(told: _Stats) -> Iterator[tuple[str, str]]:
     yield "written today", f"{output.size(told.written_today)}{budget}"
     yield "agents", str(told.agents)
     yield "blocks", str(told.blocks)
+    if len(told.tenants) > 1:
+        for share in told.tenants:
+            yield f"of {share.tenant}", f"{share.parts} parts, {output.size(share.bytes)}"
     if told.set_aside:
         yield "set aside", f"{told.set_aside} damaged files"

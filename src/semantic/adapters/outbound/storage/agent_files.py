@@ -7,8 +7,9 @@ saved last for that agent, or None.
 from collections.abc import Iterator
 from pathlib import Path
 
+from semantic.adapters.outbound.storage import secret_file
 from semantic.adapters.outbound.storage.agent_format import StoredAgent, encode
-from semantic.adapters.outbound.storage.agent_listing import AgentListing, read_record
+from semantic.adapters.outbound.storage.agent_listing import AgentListing
 from semantic.adapters.outbound.storage.durable_file import sync_directory
 from semantic.adapters.outbound.storage.store_folder import StoreFolder
 from semantic.domain.agent import AgentId, AgentRecord
@@ -24,10 +25,11 @@ class AgentFiles:
     """The port `AgentStore` over a folder, which `StoreLock` must hold.
 
     Raises:
-        CachePersistenceError: if the folder cannot be made or written.
+        CachePersistenceError: if the folder cannot be made or written, or lacks its secret.
     """
 
     def __init__(self, root: Path, telemetry: Telemetry) -> None:
+        secret_file.opened(root)
         self._listing = AgentListing(root, telemetry)
         self._telemetry = telemetry
         try:
@@ -60,7 +62,7 @@ class AgentFiles:
         path = self._listing.path(agent.key)
         try:
             with self._folder.opened(path) as file:
-                return read_record(file, agent.key)
+                return self._listing.record(file, path)
         except (FileNotFoundError, CacheCorruptionError, IncompatibleCacheError):
             return None
         except OSError as error:

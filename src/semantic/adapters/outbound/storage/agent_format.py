@@ -1,6 +1,6 @@
 """How an agent's record is written down: JSON, signed.
 
-    {"format":"semantic-agent/1","xxh3_128":"<digest of the record>","record":{...}}
+    {"format":"semantic-agent/2","xxh3_128":"<digest of the record>","record":{...}}
 
 The digest is taken over the record's bytes; what stands around them is compared literally, so
 that every bit of a file is covered. Text is UTF-8 with lone surrogates passed through: clients
@@ -18,9 +18,9 @@ import xxhash
 
 from semantic.domain.agent import AgentRecord, Branch, Segment
 from semantic.domain.errors import CacheCorruptionError, IncompatibleCacheError
-from semantic.domain.ids import AgentKey
+from semantic.domain.ids import AgentKey, tenant_id
 
-FORMAT = "semantic-agent/1"
+FORMAT = "semantic-agent/2"
 
 _ENVELOPE = re.compile(
     rb'\{"format":"(?P<format>[^"\\]*)","xxh3_128":"(?P<digest>[0-9a-f]{32})"'
@@ -73,6 +73,7 @@ def _as_json(agent: StoredAgent) -> dict[str, object]:
         "key": agent.key,
         "name": record.name,
         "namespace": record.namespace,
+        "tenant": record.tenant,
         "updated_at": record.updated_at,
         "branches": [
             [{"text": segment.text, "ids": segment.ids} for segment in branch.segments]
@@ -94,6 +95,7 @@ def _from_json(found: dict[str, object]) -> StoredAgent:
             for branch in _list(found["branches"])
         ),
         updated_at=updated_at,
+        tenant=tenant_id(_text(found["tenant"])),
     )
     return StoredAgent(AgentKey(_text(found["key"])), record)
 

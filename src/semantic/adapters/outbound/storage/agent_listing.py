@@ -1,12 +1,14 @@
-"""Which agents' records lie in a store's folder, and where: `<root>/agents/<key>.json`.
+"""Which agents' records lie in a store's folder, and where: `<root>/agents/<hash>.json`.
 
-Reads and changes nothing, so that it may be used beside the process that owns the store.
+Only who has the store's secret can compute that hash from an agent's name. Reads and changes
+nothing, so that it may be used beside the process that owns the store.
 """
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from semantic.adapters.outbound.storage.agent_format import decode
+from semantic.adapters.outbound.storage import secret_file
+from semantic.adapters.outbound.storage.agent_format import StoredAgent, decode
 from semantic.adapters.outbound.storage.regular_file import RegularFile
 from semantic.domain.agent import AgentRecord
 from semantic.domain.errors import CacheCorruptionError, IncompatibleCacheError
@@ -18,10 +20,15 @@ MAX_FILE_BYTES = 1 << 32
 
 
 class AgentListing:
-    """The port `AgentCatalogue` over a folder, which need not exist."""
+    """The port `AgentCatalogue` over a folder, which need not exist.
+
+    Raises:
+        CachePersistenceError: if the store's secret cannot be had.
+    """
 
     def __init__(self, root: Path, telemetry: Telemetry) -> None:
         self.folder = root / "agents"
+        self._secret = secret_file.seen(root)
         self._telemetry = telemetry
 
     def list(self) -> Iterator[AgentRecord]:
@@ -29,7 +36,7 @@ class AgentListing:
         for path in self._files():
             try:
                 with RegularFile(path) as file:
-                    yield read_record(file, AgentKey(path.stem))
+                    yield self.record(file, path)
             except FileNotFoundError:
                 continue
             except (OSError, CacheCorruptionError, IncompatibleCacheError) as error:
@@ -37,7 +44,19 @@ class AgentListing:
 
     def path(self, key: AgentKey) -> Path:
         """Where an agent's record is, or would be."""
-        return self.folder / f"{key}.json"
+        return self.folder / f"{self._secret.agent_name(key)}.json"
+
+    def record(self, file: RegularFile, path: Path) -> AgentRecord:
+        """The record in the open file at `path`.
+
+        Raises:
+            CacheCorruptionError: if it is not what was written.
+            IncompatibleCacheError: if it is of another format, or another agent's than it should.
+        """
+        stored = _stored(file)
+        if self.path(stored.key) != path:
+            raise IncompatibleCacheError(f"this is the record of agent {stored.key}")
+        return stored.record
 
     def _files(self) -> Sequence[Path]:
         try:
@@ -49,16 +68,7 @@ class AgentListing:
             return []
 
 
-def read_record(file: RegularFile, key: AgentKey) -> AgentRecord:
-    """The record in an open file.
-
-    Raises:
-        CacheCorruptionError: if it is not what was written.
-        IncompatibleCacheError: if it is of another format, or another agent's than `key`'s.
-    """
+def _stored(file: RegularFile) -> StoredAgent:
     if file.size > MAX_FILE_BYTES:
         raise CacheCorruptionError(f"a record of {file.size} bytes")
-    stored = decode(file.read(file.size, 0))
-    if stored.key != key:
-        raise IncompatibleCacheError(f"this is the record of agent {stored.key}")
-    return stored.record
+    return decode(file.read(file.size, 0))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import xxhash
 
+from semantic.adapters.outbound.storage import secret_file
 from semantic.adapters.outbound.storage.block_format import PartLayout, encode
 from semantic.adapters.outbound.storage.block_listing import (
     BlockListing,
@@ -39,10 +40,11 @@ class BlockFiles:
     """The port `BlockStore` over a folder, which `StoreLock` must hold.
 
     Raises:
-        CachePersistenceError: if the folder cannot be made or written.
+        CachePersistenceError: if the folder cannot be made or written, or lacks its secret.
     """
 
     def __init__(self, root: Path, telemetry: Telemetry) -> None:
+        secret_file.opened(root)
         self._listing = BlockListing(root, telemetry)
         with _translated(f"the store {root} cannot be opened"):
             self._folder = StoreFolder(root, "block", telemetry)

@@ -30,9 +30,9 @@ from semantic.domain.errors import (
     CachePersistenceError,
     IncompatibleCacheError,
 )
-from semantic.domain.ids import BlockKey, Namespace
+from semantic.domain.ids import BlockKey, Namespace, tenant_id
 
-FORMAT = "semantic-block/2"
+FORMAT = "semantic-block/3"
 
 PREFIX_BYTES = 8
 """Bytes in which a safetensors file says how long its header is."""
@@ -157,6 +157,7 @@ def _head(header: BlockHeader, tensors: Sequence[TensorLayout], payload_digest: 
         "key": header.key,
         "parent": header.parent,
         "namespace": header.namespace,
+        "tenant": header.tenant,
         "kind": header.kind.value,
         "start": str(header.start),
         "tokens": token_bytes(header.tokens).hex(),
@@ -200,6 +201,7 @@ def _understand(metadata: dict[str, str]) -> BlockHeader:
         kind=PartKind(metadata["kind"]),
         start=start,
         tokens=tokens_from_bytes(bytes.fromhex(metadata["tokens"])),
+        tenant=tenant_id(metadata["tenant"]),
     )
 
 

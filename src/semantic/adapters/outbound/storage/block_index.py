@@ -113,12 +113,15 @@ def _add(cursor: sqlite3.Cursor, part: IndexedPart) -> None:
     key = bytes.fromhex(header.key)
     cursor.execute("INSERT OR IGNORE INTO namespace (name) VALUES (?)", (header.namespace,))
     number = number_of(cursor, header.namespace)
+    cursor.execute("INSERT OR IGNORE INTO tenant (name) VALUES (?)", (header.tenant,))
     cursor.execute(
-        "INSERT INTO part VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
+        "INSERT INTO part VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, "
+        "(SELECT id FROM tenant WHERE name = ?)) "
         "ON CONFLICT DO UPDATE SET allocated = excluded.allocated, used = excluded.used",
         (
             *(number, key, header.kind.value, bytes.fromhex(header.parent)),
             *(header.start, len(header.tokens), part.allocated, part.created, part.created),
+            header.tenant,
         ),
     )
     cursor.execute(

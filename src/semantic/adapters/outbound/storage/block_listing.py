@@ -2,6 +2,7 @@
 
     <root>/blk/<namespace, 12 digits>/<block's key, 2 digits>/<block's key>.<kind of part>.st
 
+A namespace is named by a hash that only who has the store's secret can compute, as blocks are.
 Reads and changes nothing, so that it may be used beside the process that owns the store.
 """
 
@@ -10,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from semantic.adapters.outbound.storage import secret_file
 from semantic.adapters.outbound.storage.block_format import (
     PREFIX_BYTES,
     PartLayout,
@@ -29,10 +31,15 @@ _NAMESPACE_DIGITS = 12
 
 
 class BlockListing:
-    """The port `BlockCatalogue` over a folder, which need not exist."""
+    """The port `BlockCatalogue` over a folder, which need not exist.
+
+    Raises:
+        CachePersistenceError: if the store's secret cannot be had.
+    """
 
     def __init__(self, root: Path, telemetry: Telemetry) -> None:
         self.folder = root / "blk"
+        self._secret = secret_file.seen(root)
         self._telemetry = telemetry
 
     def headers(self, namespace: Namespace) -> Iterator[BlockHeader]:
@@ -95,12 +102,13 @@ class BlockListing:
         """
         if not _SHA256.fullmatch(part.key):
             raise ValueError(f"{part.key!r} is no block key")
-        return self._namespace_folder(namespace) / part.key[:2] / _file_name(part)
+        return self.place(namespace) / part.key[:2] / _file_name(part)
 
-    def _namespace_folder(self, namespace: Namespace) -> Path:
+    def place(self, namespace: Namespace) -> Path:
+        """Where the parts of a namespace are, or would be. Raises ValueError as `path` does."""
         if not _SHA256.fullmatch(namespace):
             raise ValueError(f"{namespace!r} is no namespace")
-        return self.folder / namespace[:_NAMESPACE_DIGITS]
+        return self.folder / self._secret.folder_name(namespace)[:_NAMESPACE_DIGITS]
 
     def _header(self, path: Path, namespace: Namespace | None) -> BlockHeader | None:
         """What a file says it is; None, and it is reported, if that cannot be trusted."""
@@ -119,8 +127,7 @@ class BlockListing:
         return header
 
     def _files(self, namespace: Namespace) -> Iterator[Path]:
-        folder = self._namespace_folder(namespace)
-        for place in self.listed(folder):
+        for place in self.listed(self.place(namespace)):
             yield from (path for path in self.listed(place) if path.suffix == ".st")
 
 

@@ -6,7 +6,7 @@ several threads.
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from semantic.domain.block import PartId, PartKind, PartOutline
 from semantic.domain.errors import CachePersistenceError
 from semantic.domain.eviction import KeptPart
-from semantic.domain.ids import BlockKey, Namespace
+from semantic.domain.ids import BlockKey, Namespace, TenantId, tenant_id
 
 _KEY_BYTES = 32
 _KINDS = {kind.value: kind for kind in PartKind}
@@ -41,26 +41,31 @@ class IndexRows:
         )
         return bool(found)
 
-    def within(self, folder: str, first: str) -> dict[PartId, Namespace]:
-        """Parts whose namespace begins with `folder` and whose key begins with `first`."""
+    def within(self, namespaces: Iterable[Namespace], first: str) -> dict[PartId, Namespace]:
+        """Parts of some namespaces whose key begins with `first`."""
         lowest = bytes.fromhex(first)
-        found = self._rows(
-            "SELECT name, key, kind FROM part JOIN namespace ON namespace.id = part.namespace "
-            "WHERE substr(name, 1, ?) = ? AND key >= ? AND key <= ?",
-            *(len(folder), folder, lowest, lowest + b"\xff" * (_KEY_BYTES - len(lowest))),
-        )
-        return {PartId(BlockKey(key.hex()), _KINDS[kind]): name for name, key, kind in found}
+        return {
+            PartId(BlockKey(key.hex()), _KINDS[kind]): namespace
+            for namespace in namespaces
+            for key, kind in self._rows(
+                "SELECT key, kind FROM part JOIN namespace ON namespace.id = part.namespace "
+                "WHERE name = ? AND key >= ? AND key <= ?",
+                *(namespace, lowest, lowest + b"\xff" * (_KEY_BYTES - len(lowest))),
+            )
+        }
 
     def outlines(self, namespace: Namespace) -> Iterator[PartOutline]:
         """All parts of a namespace, blocks before what comes after them."""
         found = self._rows(
-            "SELECT key, kind, parent, start, num_tokens FROM part WHERE namespace = "
+            "SELECT key, kind, parent, start, num_tokens, tenant FROM part WHERE namespace = "
             "(SELECT id FROM namespace WHERE name = ?) ORDER BY start",
             namespace,
         )
-        for key, kind, parent, start, length in found:
+        tenants = self._tenants()
+        for key, kind, parent, start, length, tenant in found:
             yield PartOutline(
-                BlockKey(key.hex()), _KINDS[kind], BlockKey(parent.hex()), start, length
+                *(BlockKey(key.hex()), _KINDS[kind], BlockKey(parent.hex()), start, length),
+                tenant=tenants[tenant],
             )
 
     def tokens(self, namespace: Namespace, keys: Sequence[BlockKey]) -> dict[BlockKey, bytes]:
@@ -101,11 +106,25 @@ class IndexRows:
             )
 
     def namespaces(self) -> tuple[Namespace, ...]:
-        """All of which there is something."""
-        found = self._rows(
-            "SELECT name FROM namespace WHERE id IN (SELECT DISTINCT namespace FROM part)"
-        )
-        return tuple(Namespace(name) for (name,) in found)
+        """All of which there is, or was, something."""
+        return tuple(Namespace(name) for (name,) in self._rows("SELECT name FROM namespace"))
+
+    def by_tenant(self) -> dict[TenantId, tuple[int, int]]:
+        """How many parts each tenant has, and the bytes that they take."""
+        tenants = self._tenants()
+        found = self._rows("SELECT tenant, count(*), sum(allocated) FROM part GROUP BY tenant")
+        return {tenants[tenant]: (count, nbytes) for tenant, count, nbytes in found}
+
+    def _tenants(self) -> dict[int, TenantId]:
+        """Tenants by the numbers that rows name them by, each the same object wherever it stands.
+
+        Raises CachePersistenceError if one cannot be any.
+        """
+        try:
+            rows = self._rows("SELECT id, name FROM tenant")
+            return {number: tenant_id(name) for number, name in rows}
+        except ValueError as error:
+            raise CachePersistenceError(f"the store's index is damaged: {error}") from error
 
     def _rows(self, sql: str, *values: str | bytes | float) -> list[Any]:
         with self._reading, translated():

@@ -1,18 +1,19 @@
 """The index of a store's files as SQLite tables, and how a connection to them is made.
 
     part     one row a part of a block; narrow, so that all of them are read quickly at start
+    tenant   whose they are; few
     tokens   one row a block: its parts share them; unsigned 32-bit little-endian numbers
     written  bytes written to the store on each day (UTC)
 
-Keys are 32 bytes, namespaces numbers. An index of another version is no index: it is made anew
-from the files, which are the truth (ADR-005). Raises plain `sqlite3` errors.
+Keys are 32 bytes, namespaces and tenants numbers. An index of another version is no index: it is
+made anew from the files, which are the truth (ADR-005). Raises plain `sqlite3` errors.
 """
 
 import os
 import sqlite3
 from pathlib import Path
 
-VERSION = 1
+VERSION = 2
 """Kept as SQLite's `user_version`."""
 
 FILE = "index.db"
@@ -23,10 +24,11 @@ COMPANIONS = ("-wal", "-shm", "-journal")
 _TABLES = """
 BEGIN;
 CREATE TABLE namespace (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE tenant (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 CREATE TABLE part (
     namespace INTEGER NOT NULL, key BLOB NOT NULL, kind TEXT NOT NULL, parent BLOB NOT NULL,
     start INTEGER NOT NULL, num_tokens INTEGER NOT NULL, allocated INTEGER NOT NULL,
-    created REAL NOT NULL, used REAL NOT NULL,
+    created REAL NOT NULL, used REAL NOT NULL, tenant INTEGER NOT NULL,
     PRIMARY KEY (namespace, key, kind)
 ) WITHOUT ROWID;
 CREATE TABLE tokens (
@@ -113,6 +115,13 @@ def _check(connection: sqlite3.Connection) -> None:
     if (version := _version(connection)) != VERSION:
         raise sqlite3.DatabaseError(f"the index is of version {version}, not {VERSION}")
     # Reads every page of the table: what is damaged is found now, and not when it is needed.
-    connection.execute("SELECT count(*), sum(allocated), sum(start), max(parent) FROM part")
+    connection.execute(
+        "SELECT count(*), sum(allocated), sum(start), max(parent), max(tenant) FROM part"
+    )
     connection.execute("SELECT count(*) FROM namespace")
+    (strays,) = connection.execute(
+        "SELECT count(*) FROM part WHERE tenant NOT IN (SELECT id FROM tenant)"
+    ).fetchone()
+    if strays:
+        raise sqlite3.DatabaseError(f"{strays} parts are nobody's")
     connection.execute("SELECT max(nbytes) FROM written")

@@ -130,7 +130,7 @@ class IndexedBlocks:
         Files without a row go: what was being written, or deleted, when a process ended. So do
         rows without a file, which each step tells.
         """
-        known = [namespace[:12] for namespace in self.index.namespaces()]
+        known = [self._listing.place(one).name for one in self.index.namespaces()]
         there = [folder.name for folder in self._listing.listed(self._listing.folder)]
         removed = 0
         for folder in dict.fromkeys((*known, *there)):
@@ -151,7 +151,11 @@ class IndexedBlocks:
             self._telemetry.warning("block_folder_skipped", file=folder.name, reason=str(error))
             return 0, ()
         there = {part: name for name in names if (part := part_of(name))}
-        known = self.index.within(folder.parent.name, folder.name)
+        # Asked now, not when the sweep began: a model may have begun to write since.
+        owners = [
+            one for one in self.index.namespaces() if self._listing.place(one) == folder.parent
+        ]
+        known = self.index.within(owners, folder.name)
         orphans = [name for part, name in there.items() if part not in known]
         for name in orphans:
             with suppress(OSError):

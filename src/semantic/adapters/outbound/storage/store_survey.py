@@ -5,8 +5,8 @@ Reads and changes nothing, so that it may be used beside the process that owns t
 
 import os
 import sqlite3
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from semantic.adapters.outbound.storage import index_schema
@@ -21,6 +21,7 @@ from semantic.domain.errors import (
     IncompatibleCacheError,
 )
 from semantic.domain.eviction import KeptPart
+from semantic.domain.ids import TenantId
 from semantic.ports.telemetry import Telemetry
 
 
@@ -34,6 +35,8 @@ class Survey:
     written_today: int
     set_aside: int
     """Entries in the quarantine."""
+    tenants: Mapping[TenantId, tuple[int, int]] = field(default_factory=dict)
+    """Of each the number of parts, and the bytes that they take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,8 @@ def survey(root: Path, now: float) -> Survey:
     try:
         usage = rows.allocated() + beside_blocks(root)
         parts = tuple(rows.kept())
-        return Survey(parts, usage, free, rows.written(now), len(quarantined(root)))
+        aside = len(quarantined(root))
+        return Survey(parts, usage, free, rows.written(now), aside, rows.by_tenant())
     finally:
         rows.close()
 

@@ -10,6 +10,7 @@ import pytest
 import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.fakes.blocks import SECRET, plant_secret
 from tests.fakes.mutants import mutants
 from tests.fakes.recorded_telemetry import RecordedTelemetry
 
@@ -48,6 +49,7 @@ records = st.builds(
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
+    plant_secret(tmp_path / "store")
     return tmp_path / "store"
 
 
@@ -62,12 +64,12 @@ def store(root: Path, telemetry: RecordedTelemetry) -> AgentFiles:
 
 
 def path_of(root: Path, agent: AgentId = ALICE) -> Path:
-    return root / "agents" / f"{agent.key}.json"
+    return root / "agents" / f"{SECRET.agent_name(agent.key)}.json"
 
 
 def signed(record: bytes) -> bytes:
     digest = xxhash.xxh3_128_hexdigest(record).encode()
-    return b'{"format":"semantic-agent/1","xxh3_128":"%s","record":%s}\n' % (digest, record)
+    return b'{"format":"semantic-agent/2","xxh3_128":"%s","record":%s}\n' % (digest, record)
 
 
 @given(record=records)
@@ -86,7 +88,7 @@ def test_a_file_is_json_that_names_its_agent(root: Path, store: AgentFiles) -> N
 def test_the_bytes_of_a_format_stay_as_they_are() -> None:
     small = StoredAgent(ALICE.key, replace(RECORD, branches=(Branch((Segment("é\n", (1, 2)),)),)))
     record = (
-        f'{{"key":"{ALICE.key}","name":"alice","namespace":"n","updated_at":12.5,'
+        f'{{"key":"{ALICE.key}","name":"alice","namespace":"n","tenant":"default","updated_at":12.5,'
         '"branches":[[{"text":"é\\n","ids":[1,2]}]]}'
     )
     assert encode(small) == signed(record.encode())
@@ -138,7 +140,7 @@ def test_the_record_of_another_agent_is_set_aside(
 
 def test_another_format_is_incompatible() -> None:
     with pytest.raises(IncompatibleCacheError):
-        decode(encode(STORED).replace(b"semantic-agent/1", b"semantic-agent/2"))
+        decode(encode(STORED).replace(b"semantic-agent/2", b"semantic-agent/1"))
 
 
 @pytest.mark.parametrize(
@@ -227,10 +229,10 @@ def test_what_is_listed_is_only_looked_at(root: Path, telemetry: RecordedTelemet
 
 
 def test_a_store_that_is_not_there_lists_nothing_and_stays_away(
-    root: Path, telemetry: RecordedTelemetry
+    tmp_path: Path, telemetry: RecordedTelemetry
 ) -> None:
-    assert list(AgentListing(root, telemetry).list()) == []
-    assert not root.exists()
+    assert list(AgentListing(tmp_path / "none", telemetry).list()) == []
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_folder_that_cannot_be_read_is_reported(

@@ -7,7 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.fakes.blocks import NAMESPACE, OTHER_NAMESPACE, make_part, without_tensors
+from tests.fakes.blocks import (
+    NAMESPACE,
+    OTHER_NAMESPACE,
+    make_part,
+    path_in,
+    plant_secret,
+    without_tensors,
+)
 from tests.fakes.recorded_telemetry import RecordedTelemetry
 
 from semantic.adapters.outbound.storage.block_files import BlockFiles
@@ -27,6 +34,7 @@ ID = PART.header.id
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
+    plant_secret(tmp_path / "store")
     return tmp_path / "store"
 
 
@@ -41,9 +49,13 @@ def store(root: Path, telemetry: RecordedTelemetry) -> BlockFiles:
 
 
 def path_of(root: Path, part: StoredPart = PART) -> Path:
-    header = part.header
-    name = f"{header.key}.{header.kind.value}.st"
-    return root / "blk" / header.namespace[:12] / header.key[:2] / name
+    return path_in(root, part.header.namespace, part.header.id)
+
+
+def files(root: Path) -> list[Path]:
+    """Whatever there is but the secret."""
+    found = [path for path in root.rglob("*") if path.is_file()]
+    return [path for path in found if path != root / "secret.key"]
 
 
 def quarantined(root: Path) -> int:
@@ -66,7 +78,7 @@ def test_a_part_lies_where_the_layout_says(root: Path, store: BlockFiles, kind: 
     part = make_part(kind=kind)
     store.put(part)
     assert path_of(root, part).read_bytes() == bytes_of(part)
-    assert [path for path in root.rglob("*") if path.is_file()] == [path_of(root, part)]
+    assert files(root) == [path_of(root, part)]
 
 
 @pytest.mark.parametrize("kind", PartKind)
@@ -250,7 +262,7 @@ def test_a_renamed_file_is_incompatible(
     assert store.get(NAMESPACE, renamed.header.id) == renamed
 
 
-@pytest.mark.parametrize("version", [b"semantic-block/1", b"semantic-block/3"])
+@pytest.mark.parametrize("version", [b"semantic-block/1", b"semantic-block/2"])
 def test_another_format_is_incompatible_and_set_aside(
     root: Path, store: BlockFiles, version: bytes
 ) -> None:
@@ -444,7 +456,7 @@ def test_a_file_in_place_of_a_folder_is_no_crash(root: Path, store: BlockFiles) 
 
 
 def test_a_root_that_is_no_folder_is_refused(root: Path) -> None:
-    root.touch()
+    root = root / "secret.key"
     with pytest.raises(CachePersistenceError, match="store"):
         BlockFiles(root, RecordedTelemetry())
 
@@ -452,4 +464,4 @@ def test_a_root_that_is_no_folder_is_refused(root: Path) -> None:
 def test_nothing_is_written_for_a_part_that_cannot_be(root: Path, store: BlockFiles) -> None:
     with pytest.raises(CachePersistenceError):
         store.put(replace(PART, tensors=(replace(PART.tensors[0], dtype="F7"),)))
-    assert [path for path in root.rglob("*") if path.is_file()] == []
+    assert files(root) == []

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from tests.fakes.blocks import NAMESPACE, OTHER_NAMESPACE, make_part, without_tensors
+from tests.fakes.blocks import (
+    NAMESPACE,
+    OTHER_NAMESPACE,
+    make_part,
+    path_in,
+    plant_secret,
+    without_tensors,
+)
 from tests.fakes.fixed_clock import FixedClock
 from tests.fakes.recorded_telemetry import RecordedTelemetry
 
@@ -45,6 +52,7 @@ class BlockFilesMachine(RuleBasedStateMachine):
         # Thousands of syncs would take minutes; their order is tested elsewhere.
         self._patch.setattr(durable_file, "sync", lambda _: None)
         self._root = Path(tempfile.mkdtemp())
+        plant_secret(self._root)
         self._model: dict[Place, StoredPart] = {}
         self._damaged: set[Place] = set()
         self.reopen()
@@ -123,7 +131,7 @@ class BlockFilesMachine(RuleBasedStateMachine):
 
     def _path(self, place: Place) -> Path:
         namespace, (key, kind) = place
-        return self._root / "blk" / namespace[:12] / key[:2] / f"{key}.{kind.value}.st"
+        return path_in(self._root, namespace, PartId(key, kind))
 
 
 class IndexedBlocksMachine(BlockFilesMachine):

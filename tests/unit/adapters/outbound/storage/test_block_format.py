@@ -166,7 +166,7 @@ def test_a_header_longer_than_any_is_damage() -> None:
         header_length((MAX_HEADER_BYTES + 1).to_bytes(8, "little"))
 
 
-@pytest.mark.parametrize("version", ["semantic-block/1", "semantic-block/3", "", "safetensors"])
+@pytest.mark.parametrize("version", ["semantic-block/1", "semantic-block/2", "", "safetensors"])
 def test_another_format_is_incompatible(version: str) -> None:
     head = with_head(lambda d: d["__metadata__"].update(format=version))
     with pytest.raises(IncompatibleCacheError, match=FORMAT):
@@ -189,7 +189,7 @@ def test_a_strangers_safetensors_file_is_incompatible() -> None:
         b"\xff\xfe{\0}\0",
         b'{"__metadata__":[]}',
         b'{"__metadata__":{"format":1}}',
-        b'{"__metadata__":{"format":"semantic-block/2"}}',
+        b'{"__metadata__":{"format":"semantic-block/3"}}',
         b'{"a":' + b"9" * 5000 + b"}",
     ],
     ids=["empty", "null", "list", "open", "deep", "utf-16", "meta", "version", "bare", "number"],

@@ -13,7 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.fakes.blocks import NAMESPACE, make_part, without_tensors
+from tests.fakes.blocks import (
+    NAMESPACE,
+    SECRET,
+    folder_of,
+    make_part,
+    plant_secret,
+    without_tensors,
+)
 from tests.fakes.faulty_os import FaultyOs, count_calls
 from tests.fakes.recorded_telemetry import RecordedTelemetry
 
@@ -27,14 +34,16 @@ from semantic.domain.ids import BlockKey
 
 PART = make_part()
 ID = PART.header.id
-FOLDER = f"blk/{NAMESPACE[:12]}/{ID.key[:2]}"
+FOLDER = f"blk/{folder_of(NAMESPACE)}/{ID.key[:2]}"
 FILE = f"{FOLDER}/{ID.key}.full.st"
 AGENT = AgentId.parse("alice", field="agent")
+RECORD_FILE = f"agents/{SECRET.agent_name(AGENT.key)}.json"
 RECORD = AgentRecord(name="alice", namespace="n", branches=(), updated_at=1.0)
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
+    plant_secret(tmp_path / "store")
     return tmp_path / "store"
 
 
@@ -54,7 +63,8 @@ def agents(root: Path) -> AgentFiles:
 
 
 def files(root: Path) -> list[str]:
-    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+    found = sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+    return [name for name in found if name != "secret.key"]
 
 
 def changes(faults: FaultyOs) -> list[tuple[str, str]]:
@@ -84,10 +94,10 @@ def test_bytes_are_synced_before_their_name_and_names_before_the_answer(
     assert temporary.startswith("tmp/")
     assert written == [
         ("mkdir", "blk"),
-        ("mkdir", f"blk/{NAMESPACE[:12]}"),
+        ("mkdir", f"blk/{folder_of(NAMESPACE)}"),
         ("sync", "blk"),
         ("mkdir", FOLDER),
-        ("sync", f"blk/{NAMESPACE[:12]}"),
+        ("sync", f"blk/{folder_of(NAMESPACE)}"),
         ("write", temporary),
         ("sync", temporary),
         ("rename", name_of(part)),
@@ -103,7 +113,7 @@ def test_the_names_of_a_killed_process_are_synced_by_the_next(
     faults.calls.clear()
     reopened.put(PART)
     synced = [path for name, path in faults.calls if name == "sync"]
-    assert synced == ["blk", f"blk/{NAMESPACE[:12]}", FOLDER]
+    assert synced == ["blk", f"blk/{folder_of(NAMESPACE)}", FOLDER]
 
 
 def test_folders_removed_by_an_operator_are_made_again(
@@ -165,7 +175,7 @@ def test_a_failed_save_leaves_the_old_record(
         failed = fails(lambda record=newer: agents.save(AGENT, record))  # type: ignore[misc] # bound now
         faults.heal()
         assert agents.load(AGENT) == (before if failed else newer)
-        assert files(root) == [f"agents/{AGENT.key}.json"]
+        assert files(root) == [RECORD_FILE]
 
 
 def test_a_failed_first_save_leaves_no_record(
@@ -173,11 +183,11 @@ def test_a_failed_first_save_leaves_no_record(
 ) -> None:
     calls = count_calls(faults, lambda: agents.save(AGENT, RECORD))
     for number in range(calls):
-        (root / "agents" / f"{AGENT.key}.json").unlink(missing_ok=True)
+        (root / "agents" / Path(RECORD_FILE).name).unlink(missing_ok=True)
         faults.fail(number)
         failed = fails(lambda: agents.save(AGENT, RECORD))
         faults.heal()
-        assert files(root) == ([] if failed else [f"agents/{AGENT.key}.json"])
+        assert files(root) == ([] if failed else [RECORD_FILE])
 
 
 def fails(action: Callable[[], None]) -> bool:

@@ -9,7 +9,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.fakes.blocks import NAMESPACE, OTHER_NAMESPACE, make_part
+from tests.fakes.blocks import (
+    NAMESPACE,
+    OTHER_NAMESPACE,
+    folder_of,
+    make_part,
+    path_in,
+    plant_secret,
+)
 from tests.fakes.faulty_os import FaultyOs, count_calls
 from tests.fakes.fixed_clock import FixedClock
 from tests.fakes.recorded_telemetry import RecordedTelemetry
@@ -33,6 +40,7 @@ ALL = (PART, STATE, CHILD, STRANGER)
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
+    plant_secret(tmp_path / "store")
     return tmp_path / "store"
 
 
@@ -61,7 +69,7 @@ Opened = Callable[[], IndexedBlocks]
 
 
 def path_of(root: Path, part: PartId = ID) -> Path:
-    return root / "blk" / NAMESPACE[:12] / part.key[:2] / f"{part.key}.{part.kind.value}.st"
+    return path_in(root, NAMESPACE, part)
 
 
 def listed(store: IndexedBlocks) -> set[PartId]:
@@ -119,7 +127,7 @@ def emptied(root: Path) -> None:
 
 def of_another_version(root: Path) -> None:
     connection = sqlite3.connect(root / "index.db")
-    connection.execute("PRAGMA user_version = 2")
+    connection.execute("PRAGMA user_version = 1")
     connection.close()
 
 
@@ -147,7 +155,7 @@ def test_a_rebuild_leaves_out_what_cannot_be_trusted(
     store.close()
     lost(root)
     path_of(root).write_bytes(b"damaged")
-    elsewhere = root / "blk" / NAMESPACE[:12] / "00"
+    elsewhere = root / "blk" / folder_of(NAMESPACE) / "00"
     elsewhere.mkdir(exist_ok=True)
     path_of(root, CHILD.header.id).rename(elsewhere / path_of(root, CHILD.header.id).name)
     assert listed(opened()) == set()
