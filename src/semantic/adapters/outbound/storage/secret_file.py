@@ -115,8 +115,14 @@ def _if_lost(root: Path) -> str:
 
 
 def _kept(root: Path) -> Iterator[Path]:
-    """Files of blocks and agents."""
-    return itertools.chain(root.glob("blk/*/*/*.st"), root.glob("agents/*.json"))
+    """Files of blocks and agents. Raises OSError where it cannot be told if there are any."""
+    for folder in (path for path in (root / "blk", root / "agents") if os.path.lexists(path)):
+        for place, _, names in os.walk(folder, onerror=_raised):
+            yield from (Path(place, name) for name in names if name.endswith((".st", ".json")))
+
+
+def _raised(error: OSError) -> None:
+    raise error
 
 
 def _is_former(path: Path) -> bool:

