@@ -127,10 +127,8 @@ def test_damage_is_set_aside(run: Run, store: str) -> None:
 
 
 def test_a_renamed_part_is_damage(run: Run, store: str) -> None:
-    path = files(store)[0]
-    path.rename(
-        path.with_name(path.name.replace(".full.", ".sliding.").replace(".tail.", ".full."))
-    )
+    path = next(path for path in files(store) if ".full." in path.name)
+    path.rename(path.with_name(path.name.replace(".full.", ".sliding.")))
     assert run("cache", "verify", "--store", store)[0] == 1
 
 
