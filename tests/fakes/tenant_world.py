@@ -201,17 +201,19 @@ class Tenants:
             world.close()
 
     def step(self) -> int:
-        """Something happens; then everybody asks the same. How many of them were compared."""
+        """Something happens, everybody asks the same twice, one is answered. How many asked."""
         self._happen()
         tenant = self._somebody()
         agent = self.numbers.choice(["x", "y"])
         prompt = self._prompt()
         system_end = self.numbers.randrange(len(prompt))
-        for other in self.alone:
-            self.check(other, prompt)
+        asked = (prompt, self._prompt())
+        for one in asked:
+            for other in self.alone:
+                self.check(other, one)
         for world in self._worlds_of(tenant):
             world.turn(tenant, agent, prompt, system_end)
-        return len(self.alone)
+        return len(asked) * len(self.alone)
 
     def check(self, tenant: TenantId, prompt: Tokens) -> None:
         """What a tenant reuses is its own or public, and just what it would reuse alone."""

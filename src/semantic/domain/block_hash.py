@@ -16,6 +16,7 @@ import hashlib
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from semantic.domain.ids import PUBLIC, BlockKey, Namespace, TenantId, TokenId
 from semantic.domain.store_secret import StoreSecret
@@ -37,6 +38,7 @@ class TenantKeys:
 PUBLIC_KEYS = TenantKeys(PUBLIC, b"")
 
 
+@lru_cache(maxsize=256)
 def tenant_keys(tenant: TenantId, secret: StoreSecret) -> TenantKeys:
     """How a tenant's blocks are named in the store that has this secret."""
     return PUBLIC_KEYS if tenant == PUBLIC else TenantKeys(tenant, secret.salt(tenant))
