@@ -2,9 +2,9 @@
 
 One thread writes in the order of submission: an agent's record is written after the blocks that
 its turn sealed. What waits together is committed together: all blocks, then all records. The queue
-is bounded in bytes; what finds no room is refused, never waited for. Until a block is written it can be
-read here, so that it is never in neither place. Invariant: whoever waits for a record hears of it,
-also when it is handed in too late.
+is bounded in bytes; what finds no room is refused, never waited for. Until a block is written it
+can be read here, so that it is never in neither place. Invariant: whoever waits for a record hears
+of it, also when it is handed in too late.
 """
 
 import queue
