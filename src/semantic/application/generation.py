@@ -1,8 +1,8 @@
 """The use case: a request becomes a sequence, its events an answer, the answer a memory.
 
 Implements the port `Inference`. An answer's last event waits until its memory is safe, or, as the
-settings say, only until it is handed to the writer. Runs on the event loop; text is tokenized on one thread of its
-own, the engine works on another.
+settings say, only until it is handed to the writer. Runs on the event loop; text is tokenized on
+one thread of its own, the engine works on another.
 """
 
 import asyncio

@@ -9,7 +9,7 @@ import fcntl
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
 Buffer = bytes | memoryview
@@ -62,15 +62,18 @@ def sync_directories(paths: Sequence[Path]) -> None:
 
 
 def make_root(path: Path) -> None:
-    """Make a folder, and those above it, for the owner alone and durably.
+    """Make a folder, and those above it, for the owner alone and durably, as far as a mount goes.
 
-    One that is there already is made durable, too: who made it may have been killed before.
+    Those that are there already are made durable, too: who made them may have been killed before.
     """
-    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-    for folder in missing[::-1] or [path]:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        with suppress(PermissionError):  # where we may not even look, somebody else made it
-            sync_directory(folder.parent)
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    above: list[Path] = []
+    for folder in (path, *path.parents):
+        if folder.is_mount():
+            break
+        above.append(folder.parent)
+    # Where we may not even look, somebody else made it.
+    sync_directories([folder for folder in reversed(above) if os.access(folder, os.R_OK)])
 
 
 def write_file(path: Path, chunks: Iterable[Buffer]) -> None:

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from semantic.adapters.outbound.storage.durable_file import (
     Buffer,
-    make_root,
     sync_directories,
     write_files,
 )
@@ -31,7 +30,8 @@ File = tuple[Path, Iterable[Buffer]]
 class StoreFolder:
     """The part of a folder that one store owns; `owner` tells its temporary files from others'.
 
-    Opening it removes what its last process left unfinished.
+    Opening it removes what its last process left unfinished. That the folder itself, which is made
+    if need be, is durable, `StoreLock` has seen to. The side rooms need not be: they are made anew.
     """
 
     def __init__(self, root: Path, owner: str, telemetry: Telemetry) -> None:
@@ -43,8 +43,8 @@ class StoreFolder:
         self._numbers = itertools.count()
         self._naming = threading.Lock()
         self._synced: set[Path] = set()
-        make_root(root)
-        self.make_directories(self._tmp, self._quarantine)
+        for folder in (root, self._tmp, self._quarantine):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._sweep()
 
     def make_directories(self, *paths: Path) -> None:
