@@ -100,7 +100,9 @@ class Demo:
         return ttft_s
 
     def _server(self, store: Path) -> ServerProcess:
-        return ServerProcess(store, log=self._folder / "server.log")
+        # Whoever kills a server the moment an answer ends, and wants all of it, asks for that.
+        settings = {"SEMANTIC_STORE__DURABILITY": "full"}
+        return ServerProcess(store, log=self._folder / "server.log", settings=settings)
 
     def _opening(self, script: Script) -> str:
         return f"{script.page(self._history_tokens)}\n\n{script.first}"

@@ -12,11 +12,13 @@ StartServer = Callable[[Path], ServerProcess]
 
 @pytest.fixture(scope="session")
 def settings_of_servers(default_model_dir: Path, model_cache_dir: Path) -> dict[str, str]:
-    """Environment of every server: the converted model, and one BLAS thread."""
+    """Environment of every server: the converted model, one BLAS thread, and safe at the end."""
     assert default_model_dir.is_dir()
     return {
         "SEMANTIC_MODEL__CACHE_DIR": str(model_cache_dir),
         "SEMANTIC_ENGINE__BLAS_THREADS": "1",
+        # Tests kill servers, or copy their stores, as soon as an answer has ended.
+        "SEMANTIC_STORE__DURABILITY": "full",
     }
 
 

@@ -53,7 +53,11 @@ def test_after_sigkill_they_say_the_same_and_compute_little_again(
     family: str, tmp_path: Path
 ) -> None:
     model = write_folder(tmp_path / family, MODELS[family])
-    settings = {"SEMANTIC_MODEL__ID": str(model), "SEMANTIC_ENGINE__BLAS_THREADS": "1"}
+    settings = {
+        "SEMANTIC_MODEL__ID": str(model),
+        "SEMANTIC_ENGINE__BLAS_THREADS": "1",
+        "SEMANTIC_STORE__DURABILITY": "full",
+    }
 
     def server(name: str) -> ServerProcess:
         return ServerProcess(tmp_path / name, log=tmp_path / f"{name}.log", settings=settings)

@@ -1,6 +1,6 @@
 """The port `AgentStore` in memory, with faults on demand."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from semantic.domain.agent import AgentId, AgentRecord
 from semantic.domain.errors import CachePersistenceError
@@ -18,6 +18,10 @@ class MemoryAgentStore:
         if self.failing:
             raise CachePersistenceError("no record can be written: the test says so")
         self._records[agent.key] = record
+
+    def save_all(self, records: Mapping[AgentId, AgentRecord]) -> None:
+        for agent, record in records.items():
+            self.save(agent, record)
 
     def load(self, agent: AgentId) -> AgentRecord | None:
         return None if self.failing else self._records.get(agent.key)

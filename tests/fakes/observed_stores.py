@@ -44,12 +44,13 @@ class Gate:
 
 @dataclass
 class Journal:
-    """What was done, in order, and the parts that must not succeed."""
+    """What was done, in order, and what must not succeed."""
 
     entries: list[tuple[str, PartId | AgentKey]] = field(default_factory=list)
     refused: set[PartId] = field(default_factory=set)
     exploding: set[PartId] = field(default_factory=set)
     undeletable: set[PartId] = field(default_factory=set)
+    unsavable: set[AgentKey] = field(default_factory=set)
 
     def check(self, part: PartId) -> None:
         if part in self.refused:
@@ -97,6 +98,8 @@ class ObservedAgents(MemoryAgentStore):
 
     def save(self, agent: AgentId, record: AgentRecord) -> None:
         self.writing.enter()
+        if agent.key in self.journal.unsavable:
+            raise CachePersistenceError("the disk is full")
         super().save(agent, record)
         self.journal.entries.append(("save", agent.key))
 

@@ -34,6 +34,8 @@ def test_an_agent_is_talked_to_looked_at_and_forgotten(
     tmp_path: Path, settings: dict[str, str], semantic: Command
 ) -> None:
     options = ["--agent", AGENT, "--max-tokens", "6", "--temperature", "0"]
+    # What was said is looked at on the disk, as soon as it was answered.
+    settings = settings | {"SEMANTIC_STORE__DURABILITY": "full"}
     with ServerProcess(tmp_path / "store", log=tmp_path / "log", settings=settings) as server:
         # No --url: the server has left its address in the store.
         first = semantic("chat", *options, stdin=f"{SECRET}\nWhat is it called?\n")

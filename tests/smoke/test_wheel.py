@@ -86,6 +86,7 @@ def environment(
     own = {
         "SEMANTIC_ENGINE__BLAS_THREADS": "1",
         "SEMANTIC_STORE__DIR": "store",
+        "SEMANTIC_STORE__DURABILITY": "full",  # its server is killed once it has answered
         "SEMANTIC_SERVER__SHUTDOWN_TIMEOUT_S": str(SHUTDOWN_TIMEOUT_S),
     }
     return {name: settings[name] for name in settings.keys() - {"SEMANTIC_CONFIG"}} | own

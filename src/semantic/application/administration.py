@@ -50,7 +50,9 @@ class LiveAdministration:
     async def delete_agent(self, name: str) -> Deletion:
         """Forget an agent; see the port."""
         agent = AgentId.parse(name, field="name")
-        return await self._served.agents.while_closed(agent, lambda: self._delete(agent))
+        return await self._served.agents.while_closed(
+            agent, lambda: self._delete(agent), self._timeout_s
+        )
 
     async def _delete(self, agent: AgentId) -> Deletion:
         found = await asyncio.to_thread(agent_inspection.memories, agent.name, self._stored.records)

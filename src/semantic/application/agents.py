@@ -8,7 +8,7 @@ every turn that ends continues that one.
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from semantic.application.write_behind import WriteBehind
@@ -23,12 +23,14 @@ Result = TypeVar("Result")
 
 @dataclass(slots=True)
 class OpenAgent:
-    """An agent with requests in flight. `users` counts them, and records being written."""
+    """An agent with requests in flight. `users` counts them, and the `saves` being written."""
 
     agent: AgentId
     record: AgentRecord
     users: int = 0
+    saves: int = 0
     reading: asyncio.Task[None] | None = None
+    closed: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Agents:
@@ -71,19 +73,27 @@ class Agents:
         opened.users -= 1
         if opened.users == 0:
             del self._open[opened.agent.key]
+            opened.closed.set()
 
     async def while_closed(
         self,
         agent: AgentId,
         work: Callable[[], Awaitable[Result]],
+        patience_s: float,
         tenant: TenantId = DEFAULT_TENANT,
     ) -> Result:
         """Do something to an agent's memory that nobody uses; who opens it meanwhile waits.
 
+        Where only its record is still being written, that is awaited.
+
         Raises:
-            AgentBusyError: if it is open.
+            AgentBusyError: if it is open, or its record takes longer than `patience_s`.
         """
         agent = agent.within(self._namespace, tenant)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience_s):
+                while (found := self._open.get(agent.key)) and found.users == found.saves:
+                    await found.closed.wait()
         if agent.key in self._open:
             raise AgentBusyError(
                 f"agent {agent.name!r} is being answered; try again when it is not"
@@ -97,8 +107,17 @@ class Agents:
             done.set_result(None)
             self.close(opened)
 
-    async def remember(self, opened: OpenAgent, recalled: Recall, new: tuple[Segment, ...]) -> bool:
-        """Add a turn to the record and save it after the turn's blocks. Whether that worked."""
+    def unsaved(self) -> tuple[AgentRecord, ...]:
+        """Records of turns that have ended and are still to be written."""
+        return tuple(opened.record for opened in self._open.values() if opened.saves)
+
+    def remember(
+        self, opened: OpenAgent, recalled: Recall, new: tuple[Segment, ...]
+    ) -> asyncio.Future[bool]:
+        """Add a turn to the record, at once, and have it saved after the turn's blocks.
+
+        What is returned tells when that is done, and whether it worked.
+        """
         opened.record = remember(
             opened.record, recalled, new, limit=self._max_branches, now=self._clock.time()
         )
@@ -106,8 +125,10 @@ class Agents:
         outcome: asyncio.Future[bool] = loop.create_future()
         # Until the record is written, the store's is older: who opens the agent must find this one.
         opened.users += 1
+        opened.saves += 1
 
         def resolve(saved: bool) -> None:  # noqa: FBT001 - the writer's callback
+            opened.saves -= 1
             self.close(opened)
             if not outcome.done():
                 outcome.set_result(saved)
@@ -118,7 +139,7 @@ class Agents:
                 loop.call_soon_threadsafe(resolve, saved)
 
         self._writes.save(opened.agent, opened.record, written)
-        return await outcome
+        return outcome
 
     def _empty(self, agent: AgentId, tenant: TenantId) -> AgentRecord:
         return AgentRecord(agent.name, self._namespace, branches=(), updated_at=0.0, tenant=tenant)

@@ -79,7 +79,8 @@ class BlockWriter:
             admitted = False
         if admitted:
             for write in writes:
-                write.context.run(self._written, write)
+                self._written(write.part.header)
+            self._delete_replaced(writes)
         elif len(writes) > 1:
             for write in writes:
                 self.write((write,), awaited)
@@ -145,12 +146,22 @@ class BlockWriter:
         builds_on = frozenset(write.builds_on for write in writes)
         return self._keeper.admit(Demand(nbytes, len(writes), builds_on, awaited), self._lost)
 
-    def _written(self, write: Write) -> None:
-        header = write.part.header
+    def _written(self, header: BlockHeader) -> None:
         if header.kind.begins:
             self._absent.discard(header.key)
         self._tell(Fate(header.id, kept=True))
-        self.delete(header.namespace, write.replaces)
+
+    def _delete_replaced(self, writes: Sequence[Write]) -> None:
+        """Delete what parts replace, unless it was written anew after them."""
+        replaced: dict[PartId, Write] = {}
+        for write in writes:
+            replaced.pop(write.part.header.id, None)
+            replaced.update(dict.fromkeys(write.replaces, write))
+        by_namespace: dict[Namespace, list[PartId]] = {}
+        for part, write in replaced.items():
+            by_namespace.setdefault(write.part.header.namespace, []).append(part)
+        for namespace, parts in by_namespace.items():
+            self.delete(namespace, tuple(parts))
 
     def _not_written(self, write: Write, error: Exception) -> None:
         """The part stays usable in memory; after a restart it is recomputed."""

@@ -1,11 +1,13 @@
 """The use case: a request becomes a sequence, its events an answer, the answer a memory.
 
-Implements the port `Inference`. Runs on the event loop; text is tokenized on one thread of its
-own, the engine works on another.
+Implements the port `Inference`. An answer's last event waits until its memory is safe, or, as the
+settings say, only until it is handed to the writer. Runs on the event loop; text is tokenized on
+one thread of its own, the engine works on another.
 """
 
 import asyncio
 import itertools
+from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -33,10 +35,14 @@ from semantic.ports.tokenizer import Tokenizer
 
 @dataclass(frozen=True, slots=True)
 class GenerationLimits:
-    """`commit_timeout_s`: how long an answer's end may wait for its memory to be safe."""
+    """`awaits_commit`: whether an answer ends only once its memory is safe.
+
+    `commit_timeout_s`: for how long at most; where nobody waits, what takes longer is reported.
+    """
 
     default_max_tokens: int
     commit_timeout_s: float
+    awaits_commit: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,50 +194,71 @@ class Generation:
         stream: AnswerStream,
     ) -> None:
         """Turn the engine's events into the answer's; goes on if nobody listens any more."""
-        prompt_tokens = len(answer.prompt.tokens)
+        saving: Awaitable[bool] | None = None
         try:
-            while True:
-                match await events.get():
-                    case JobStarted(cached_tokens):
-                        stream.put(Started(prompt_tokens, cached_tokens))
-                    case JobText(text):
-                        stream.put(TextDelta(text))
-                    case JobFailed(error):
-                        stream.fail(error)
-                        return
-                    case JobEnded() as ended:
-                        if agent:
-                            await self._remember(agent, answer.prompt, ended)
-                        usage = Usage(prompt_tokens, ended.cached_tokens, len(ended.generated))
-                        stream.put(Finished(ended.reason, usage))
-                        return
+            ended = await self._told(answer, events, stream)
+            if ended is None:
+                return
+            if agent:
+                saving = await self._remember(agent, answer.prompt, ended)
+            if agent and saving and self._limits.awaits_commit:
+                await self._committed(agent, saving)
+                saving = None
+            usage = Usage(len(answer.prompt.tokens), ended.cached_tokens, len(ended.generated))
+            stream.put(Finished(ended.reason, usage))
         except Exception as error:  # noqa: BLE001 - a bug must not leave the client waiting
             self._telemetry.error("request_failed", error=repr(error))
             stream.fail(EngineError(f"internal error: {error}"))
         finally:
             if agent:
                 self._agents.close(agent)
+        if agent and saving:
+            await self._committed(agent, saving)
 
-    async def _remember(self, agent: OpenAgent, prompt: _Prompt, ended: JobEnded) -> None:
-        """Keep the turn. That it could not be kept is reported, and costs no answer."""
-        try:
-            await asyncio.wait_for(
-                self._keep(agent, prompt, ended.remembered or ()), self._limits.commit_timeout_s
-            )
-        except TimeoutError:
-            self._telemetry.warning("commit_timed_out", agent=agent.agent.key)
-        except Exception as error:  # noqa: BLE001 - as said: the answer has been given
-            self._telemetry.error("turn_not_remembered", error=repr(error))
+    async def _told(
+        self, answer: "_Answer", events: "asyncio.Queue[JobEvent]", stream: AnswerStream
+    ) -> JobEnded | None:
+        """Pass on what the engine tells, to its end; None if it failed."""
+        while True:
+            match await events.get():
+                case JobStarted(cached_tokens):
+                    stream.put(Started(len(answer.prompt.tokens), cached_tokens))
+                case JobText(text):
+                    stream.put(TextDelta(text))
+                case JobFailed(error):
+                    stream.fail(error)
+                    return None
+                case JobEnded() as ended:
+                    return ended
 
-    async def _keep(self, agent: OpenAgent, prompt: _Prompt, answered: tuple[TokenId, ...]) -> None:
+    async def _remember(
+        self, agent: OpenAgent, prompt: _Prompt, ended: JobEnded
+    ) -> Awaitable[bool] | None:
+        """Remember the turn; it is safe when what is returned says so.
+
+        That it could not be remembered is reported, and costs no answer.
+        """
+        answered = ended.remembered
         # A question asked again leaves nothing new before the answer, and no segment.
         new: tuple[Segment, ...] = (prompt.asked,) if prompt.asked.text else ()
-        if answered:
-            loop = asyncio.get_running_loop()
-            text = await loop.run_in_executor(self._text_thread, self._tokenizer.decode, answered)
-            new += (Segment(text, answered),)
-        if new:
-            await self._agents.remember(agent, prompt.recalled, new)
+        try:
+            if answered:
+                loop = asyncio.get_running_loop()
+                text = await loop.run_in_executor(
+                    self._text_thread, self._tokenizer.decode, answered
+                )
+                new += (Segment(text, answered),)
+            return self._agents.remember(agent, prompt.recalled, new) if new else None
+        except Exception as error:  # noqa: BLE001 - as said: the answer has been given
+            self._telemetry.error("turn_not_remembered", error=repr(error))
+            return None
+
+    async def _committed(self, agent: OpenAgent, saving: Awaitable[bool]) -> None:
+        """Wait for a turn to be safe, but not for ever: it goes on behind in any case."""
+        try:
+            await asyncio.wait_for(saving, self._limits.commit_timeout_s)
+        except TimeoutError:
+            self._telemetry.warning("commit_timed_out", agent=agent.agent.key)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,10 @@
 """Blocks and records on their way to disk, off the engine's thread.
 
 One thread writes in the order of submission: an agent's record is written after the blocks that
-its turn sealed. The queue is bounded in bytes; what finds no room is refused, never waited for.
-Until a block is written it can be read here, so that it is never in neither place. Invariant:
-whoever waits for a record hears of it, also when it is handed in too late.
+its turn sealed. What waits together is committed together: all blocks, then all records. The queue
+is bounded in bytes; what finds no room is refused, never waited for. Until a block is written it
+can be read here, so that it is never in neither place. Invariant: whoever waits for a record hears
+of it, also when it is handed in too late.
 """
 
 import queue
@@ -24,7 +25,7 @@ from semantic.ports.telemetry import Telemetry
 
 _TOGETHER_BYTES = 64 << 20
 _TOGETHER = 64
-"""Parts that wait together are written together, up to so many, and so many bytes."""
+"""Parts and records that wait together are written together, up to so many, and so many bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +187,8 @@ class WriteBehind:
 
     def _run(self) -> None:
         while not isinstance(item := self._awaited(), _Last):
-            if isinstance(item, Write):
-                self._write(item)
+            if isinstance(item, (Write, _Save)):
+                self._commit(item)
             else:
                 item.context.run(self._perform, item)
 
@@ -217,10 +218,8 @@ class WriteBehind:
             self._chores = chores  # it has not failed, nor come to its end
             return
 
-    def _perform(self, item: _Item) -> None:
+    def _perform(self, item: _Delete | _Discard | _Use | _Tend) -> None:
         match item:
-            case _Save():
-                self._save(item)
             case _Delete():
                 self._forget(item)
             case _Discard(namespace, parts):
@@ -237,13 +236,19 @@ class WriteBehind:
         except Exception as error:  # noqa: BLE001 - the writer must outlive it
             self._telemetry.warning("store_not_tended", error=repr(error))
 
-    def _write(self, first: Write) -> None:
-        """Write a part together with those that wait behind it."""
-        writes = self._together(first)
+    def _commit(self, first: Write | _Save) -> None:
+        """Write down an item together with those that wait behind it: blocks, then records."""
+        writes, saves = self._together(first)
+        if writes:
+            self._write(writes)
+        if saves:
+            self._save(saves)
+
+    def _write(self, writes: list[Write]) -> None:
         with self._lock:
             awaited = frozenset(below(part.header) for part in self._pending.values())
         try:
-            first.context.copy().run(self._writer.write, writes, awaited)
+            writes[0].context.copy().run(self._writer.write, writes, awaited)
         finally:
             with self._lock:
                 for write in writes:
@@ -251,28 +256,48 @@ class WriteBehind:
                     if self._pending.get(write.part.header.id) is write.part:
                         del self._pending[write.part.header.id]
 
-    def _together(self, first: Write) -> list[Write]:
-        writes, nbytes = [first], first.part.nbytes
-        while len(writes) < _TOGETHER and nbytes < _TOGETHER_BYTES:
+    def _together(self, first: Write | _Save) -> tuple[list[Write], list[_Save]]:
+        writes: list[Write] = []
+        saves: list[_Save] = []
+        item: _Item | _Last = first
+        while True:
+            match item:
+                case Write():
+                    writes.append(item)
+                case _Save():
+                    saves.append(item)
+                case _:
+                    self._next = item
+                    break
+            nbytes = sum(write.part.nbytes for write in writes)
+            if len(writes) + len(saves) == _TOGETHER or nbytes >= _TOGETHER_BYTES:
+                break
             try:
                 item = self._queue.get_nowait()
             except queue.Empty:
                 break
-            if not isinstance(item, Write):
-                self._next = item
-                break
-            writes.append(item)
-            nbytes += item.part.nbytes
-        return writes
+        return writes, saves
 
-    def _save(self, save: _Save) -> None:
-        saved = False
+    def _save(self, saves: list[_Save]) -> None:
+        """Write records, of each agent the newest only, and tell all who wait."""
+        newest = {save.agent: save for save in saves}
+        try:
+            self._agents.save_all({agent: save.record for agent, save in newest.items()})
+            saved = frozenset(newest)
+        except Exception:  # noqa: BLE001 - one by one it turns out which, and why
+            saved = frozenset(
+                agent for agent, save in newest.items() if save.context.run(self._saved, save)
+            )
+        for save in saves:
+            save.context.run(self._tell, save.done, save.agent in saved)
+
+    def _saved(self, save: _Save) -> bool:
         try:
             self._agents.save(save.agent, save.record)
-            saved = True
         except Exception as error:  # noqa: BLE001 - the one who waits hears that it failed
             self._telemetry.warning("agent_not_saved", agent=save.agent.key, error=repr(error))
-        self._tell(save.done, saved)
+            return False
+        return True
 
     def _forget(self, delete: _Delete) -> None:
         deleted = self._writer.delete(delete.namespace, delete.parts)

@@ -125,7 +125,11 @@ def build(settings: Settings, admin_token: str) -> Application:
         AnsweringModel(info, model.tokenizer, spec is None or spec.resume_rule.anywhere),
         engine,
         agents,
-        GenerationLimits(settings.generation.default_max_tokens, settings.store.commit_timeout_s),
+        GenerationLimits(
+            settings.generation.default_max_tokens,
+            settings.store.commit_timeout_s,
+            awaits_commit=settings.store.durability == "full",
+        ),
         telemetry,
     )
     http = settings.server

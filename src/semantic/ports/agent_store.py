@@ -1,6 +1,6 @@
 """Where agents' records rest."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 from semantic.domain.agent import AgentId, AgentRecord
@@ -21,6 +21,13 @@ class AgentStore(AgentCatalogue, Protocol):
 
         Raises:
             CachePersistenceError: if it could not be written; the old record stands then.
+        """
+
+    def save_all(self, records: Mapping[AgentId, AgentRecord]) -> None:
+        """Replace several agents' records, durably, which costs less than one after the other.
+
+        Raises:
+            CachePersistenceError: if one could not be written; all the old ones stand then.
         """
 
     def load(self, agent: AgentId) -> AgentRecord | None:

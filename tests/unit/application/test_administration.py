@@ -75,6 +75,26 @@ def test_a_deleted_agent_is_gone_from_disk_and_from_memory(server: Administered)
     assert server.talk(CODER, LONG) == 0
 
 
+def test_an_agent_whose_record_is_still_being_written_is_deleted_after_that() -> None:
+    server = Administered(awaits_commit=False).start()
+    server.engine.agents.writing.shut()
+
+    async def use() -> None:
+        await server.answered(request_of(LONG))
+        await asyncio.to_thread(server.engine.agents.writing.wait_reached)
+        with pytest.raises(AgentBusyError):
+            await server.administration(timeout_s=0.01).delete_agent(CODER.name)
+        deleting = asyncio.create_task(server.administration().delete_agent(CODER.name))
+        await asyncio.sleep(0)
+        server.engine.agents.writing.open()
+        assert (await deleting).blocks == 3
+
+    server.run(use())
+    assert server.on_disk() == set()
+    assert list(server.engine.agents.list()) == []
+    server.stop()
+
+
 @pytest.mark.parametrize("spec", [LONG_WINDOW, HYBRID, EVERYTHING])
 def test_all_parts_of_a_deleted_agent_go(spec: ModelCacheSpec) -> None:
     server = Administered(SmallEngine(ScriptedExecutor(spec, letters))).start()

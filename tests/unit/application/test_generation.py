@@ -92,6 +92,7 @@ class Server:
         *,
         max_context: int = 8192,
         commit_timeout_s: float = PATIENCE_S,
+        awaits_commit: bool = True,
     ) -> None:
         self.engine = engine or SmallEngine(ScriptedExecutor(choose=letters))
         self.tokenizer = LetterTokenizer()
@@ -107,7 +108,7 @@ class Server:
             ),
             self.engine.loop,
             self.agents,
-            GenerationLimits(default_max_tokens=5, commit_timeout_s=commit_timeout_s),
+            GenerationLimits(5, commit_timeout_s, awaits_commit),
             self.engine.telemetry,
         )
 
@@ -314,6 +315,41 @@ class TestMemory:
             assert len(server.branches()) == 1
 
         server.run(use())
+
+    @pytest.mark.parametrize("held_up", ["blocks", "agents"])
+    def test_a_relaxed_end_waits_for_no_disk_and_the_next_turn_knows_it(self, held_up: str) -> None:
+        server = Server(awaits_commit=False).start()
+        gate = getattr(server.engine, held_up).writing
+        gate.shut()
+
+        async def use() -> None:
+            await server.answered(request_of("hello"))
+            assert server.branches() == ()
+            again = await server.answered(request_of("hello"))
+            assert again.cached > 0
+            assert not await server.generation.drain(0.01)
+            gate.open()
+            assert await server.generation.drain(PATIENCE_S)
+            assert len(server.branches()) == 1
+
+        server.run(use())
+        server.stop()
+
+    def test_a_relaxed_commit_that_hangs_is_reported(self) -> None:
+        server = Server(commit_timeout_s=0.01, awaits_commit=False).start()
+        server.engine.agents.writing.shut()
+
+        async def use() -> None:
+            await server.answered(request_of("hello"))
+            assert await server.generation.drain(PATIENCE_S)
+            assert server.names() == ["commit_timed_out"]
+            server.engine.agents.writing.open()
+            await asyncio.to_thread(server.engine.writes.close, PATIENCE_S)
+            await asyncio.sleep(0)
+
+        server.run(use())
+        assert len(server.branches()) == 1
+        server.stop()
 
 
 class TestMemoryThatFails:

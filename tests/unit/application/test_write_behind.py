@@ -1,6 +1,7 @@
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 from tests.fakes.blocks import NAMESPACE, make_part
@@ -76,6 +77,46 @@ class TestOrder:
         assert bench.journal.entries == []
         assert bench.finish() == [*put(FIRST, SECOND), ("save", AGENT.key)]
         assert saved.get_nowait()
+
+    def test_what_waits_together_is_written_blocks_first_then_each_agents_newest_record(
+        self, bench: Bench
+    ) -> None:
+        other = AgentId.parse("writer", field="agent")
+        outcomes: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        bench.hold_up()
+        for number, (part, agent) in enumerate(zip((FIRST, SECOND), (AGENT, other), strict=True)):
+            assert bench.writes.submit(part)
+            bench.writes.save(agent, replace(RECORD, updated_at=2.0 + number), outcomes.put)
+        bench.writes.save(AGENT, replace(RECORD, updated_at=9.0), outcomes.put)
+        assert bench.finish() == [
+            ("put", FIRST.header.id),
+            ("put", SECOND.header.id),
+            ("save", AGENT.key),
+            ("save", other.key),
+        ]
+        assert [outcomes.get_nowait() for _ in range(3)] == [True, True, True]
+        found = bench.agents.load(AGENT)
+        assert found is not None
+        assert found.updated_at == 9.0
+
+    def test_a_record_that_cannot_be_saved_keeps_no_other_from_it(self, bench: Bench) -> None:
+        other = AgentId.parse("writer", field="agent")
+        bench.journal.unsavable.add(AGENT.key)
+        outcomes: queue.SimpleQueue[tuple[str, bool]] = queue.SimpleQueue()
+        bench.hold_up()
+        bench.writes.save(AGENT, RECORD, lambda saved: outcomes.put(("coder", saved)))
+        bench.writes.save(other, RECORD, lambda saved: outcomes.put(("writer", saved)))
+        bench.finish()
+        assert [outcomes.get_nowait() for _ in range(2)] == [("coder", False), ("writer", True)]
+
+    def test_what_is_replaced_and_then_written_anew_stays(self, bench: Bench) -> None:
+        bench.hold_up()
+        assert bench.writes.submit(FIRST)
+        assert bench.writes.submit(SECOND, (FIRST.header.id,))
+        assert bench.writes.submit(FIRST, (SECOND.header.id,))
+        bench.finish()
+        assert bench.blocks.get(NAMESPACE, FIRST.header.id) is not None
+        assert bench.blocks.get(NAMESPACE, SECOND.header.id) is None
 
     def test_what_is_replaced_is_deleted_after_the_block_is_written(self, bench: Bench) -> None:
         bench.writes.submit(FIRST)

@@ -103,6 +103,7 @@ class StoreSettings(_Section):
     resume_points: Annotated[int, Field(ge=2)]
     reader_threads: Annotated[int, Field(ge=1, le=64)]
     read_timeout_s: Seconds
+    durability: Literal["relaxed", "full"]
     commit_timeout_s: Seconds
 
     @property

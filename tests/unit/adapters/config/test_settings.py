@@ -48,6 +48,7 @@ def test_settings_do_not_change() -> None:
         ("store", "reader_threads", 65),
         ("store", "read_timeout_s", -1.0),
         ("store", "commit_timeout_s", 0),
+        ("store", "durability", "none"),
         ("engine", "max_batch", 0),
         ("engine", "max_waiting", -1),
         ("engine", "chunk_tokens_cpu", 0),

@@ -4,7 +4,7 @@ An agent's name stands inside its file and never in a path. Invariant: `load` re
 saved last for that agent, or None.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from semantic.adapters.outbound.storage import secret_file
@@ -34,7 +34,7 @@ class AgentFiles:
         self._telemetry = telemetry
         try:
             self._folder = StoreFolder(root, "agent", telemetry)
-            self._folder.make_directory(self._listing.folder)
+            self._folder.make_directories(self._listing.folder)
         except OSError as error:
             raise CachePersistenceError(f"the store {root} cannot be opened: {error}") from error
 
@@ -44,13 +44,21 @@ class AgentFiles:
         Raises:
             CachePersistenceError: if it could not be written; the old record stands then.
         """
-        data = encode(StoredAgent(agent.key, record))
+        self.save_all({agent: record})
+
+    def save_all(self, records: Mapping[AgentId, AgentRecord]) -> None:
+        """Replace several agents' records; see the port."""
+        files = [
+            (self._listing.path(agent.key), (encode(StoredAgent(agent.key, record)),))
+            for agent, record in records.items()
+        ]
         try:
-            self._folder.make_directory(self._listing.folder)
-            self._folder.replace(self._listing.path(agent.key), (data,))
+            self._folder.make_directories(self._listing.folder)
+            self._folder.replace(files)
         except OSError as error:
+            keys = ", ".join(agent.key for agent in records)
             raise CachePersistenceError(
-                f"the record of agent {agent.key} could not be written: {error}"
+                f"the record of agent {keys} could not be written: {error}"
             ) from error
 
     def load(self, agent: AgentId) -> AgentRecord | None:

@@ -48,7 +48,7 @@ class BlockFiles:
         self._listing = BlockListing(root, telemetry)
         with _translated(f"the store {root} cannot be opened"):
             self._folder = StoreFolder(root, "block", telemetry)
-            self._folder.make_directory(self._listing.folder)
+            self._folder.make_directories(self._listing.folder)
 
     def put(self, *parts: StoredPart) -> None:
         """Keep parts; first writer wins, unless what it wrote has been damaged since.
@@ -59,9 +59,9 @@ class BlockFiles:
         """
         files: list[tuple[Path, tuple[bytes, ...]]] = []
         with _translated(_named(parts) + " could not be written"):
-            for part in parts:
-                path = self._listing.path(part.header.namespace, part.header.id)
-                self._folder.make_directory(path.parent)
+            paths = [self._listing.path(part.header.namespace, part.header.id) for part in parts]
+            self._folder.make_directories(*(path.parent for path in paths))
+            for part, path in zip(parts, paths, strict=True):
                 if self._is_sound(path, part.header.namespace):
                     sync_directory(path.parent)
                 else:

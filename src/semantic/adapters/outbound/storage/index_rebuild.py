@@ -14,7 +14,7 @@ from pathlib import Path
 from semantic.adapters.outbound.storage import index_schema
 from semantic.adapters.outbound.storage.block_index import BlockIndex, IndexedPart
 from semantic.adapters.outbound.storage.block_listing import BlockListing
-from semantic.adapters.outbound.storage.durable_file import move_into_place
+from semantic.adapters.outbound.storage.durable_file import move_into_place, sync_directory
 from semantic.domain.errors import CacheCorruptionError, CachePersistenceError
 
 _AT_ONCE = 1000
@@ -64,6 +64,7 @@ def rebuild(root: Path, listing: BlockListing) -> int:
         index_schema.create(fresh)
         count = _fill(fresh, listing)
         index_schema.remove(path)
+        sync_directory(root)  # a log of the old one that came back would be read into the new
         move_into_place(fresh, path)
     except (OSError, sqlite3.Error) as error:
         raise CachePersistenceError(f"the index of {root} cannot be made: {error}") from error

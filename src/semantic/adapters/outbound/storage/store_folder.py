@@ -10,20 +10,28 @@ Raises plain `OSError`. One process at a time (see `StoreLock`), any number of i
 import itertools
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from semantic.adapters.outbound.storage.durable_file import Buffer, sync_directory, write_file
+from semantic.adapters.outbound.storage.durable_file import (
+    Buffer,
+    sync_directories,
+    write_files,
+)
 from semantic.adapters.outbound.storage.regular_file import FileIdentity, RegularFile
 from semantic.domain.errors import CacheCorruptionError, IncompatibleCacheError
 from semantic.ports.telemetry import Telemetry
+
+File = tuple[Path, Iterable[Buffer]]
+"""The name that a file is to have, and its bytes."""
 
 
 class StoreFolder:
     """The part of a folder that one store owns; `owner` tells its temporary files from others'.
 
-    Opening it removes what its last process left unfinished.
+    Opening it removes what its last process left unfinished. That the folder itself, which is made
+    if need be, is durable, `StoreLock` has seen to. The side rooms need not be: they are made anew.
     """
 
     def __init__(self, root: Path, owner: str, telemetry: Telemetry) -> None:
@@ -35,61 +43,64 @@ class StoreFolder:
         self._numbers = itertools.count()
         self._naming = threading.Lock()
         self._synced: set[Path] = set()
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.make_directory(self._tmp)
-        self.make_directory(self._quarantine)
+        for folder in (root, self._tmp, self._quarantine):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._sweep()
 
-    def make_directory(self, path: Path) -> None:
-        """Make a folder under the root, durably and for the owner alone.
+    def make_directories(self, *paths: Path) -> None:
+        """Make folders under the root, durably and for the owner alone.
 
-        One that is there already is synced too, once: the process that made it may have been
-        killed before it could.
+        Those that are there already are synced too, once: the process that made them may have
+        been killed before it could.
         """
-        for folder in (*reversed(path.relative_to(self._root).parents[:-1]), path):
-            full = self._root / folder
+        folders = dict.fromkeys(
+            self._root / folder
+            for path in paths
+            for folder in (*reversed(path.relative_to(self._root).parents[:-1]), path)
+        )
+        for folder in folders:
             with suppress(FileExistsError):
-                full.mkdir(mode=0o700)
-                self._synced.discard(full)
-            if full not in self._synced:
-                sync_directory(full.parent)
-                self._synced.add(full)
+                folder.mkdir(mode=0o700)
+                self._synced.discard(folder)
+        new = [folder for folder in folders if folder not in self._synced]
+        sync_directories(tuple(dict.fromkeys(folder.parent for folder in new)))
+        self._synced.update(new)
 
-    def write_new(self, files: Iterable[tuple[Path, Iterable[Buffer]]]) -> None:
+    def write_new(self, files: Sequence[File]) -> None:
         """Write files, but for those whose name is taken; durable on return, absent on error.
 
-        Each is synced by itself, their folders once each.
+        All are written, then all synced, then all named, and their folders synced once each.
         """
         named: list[Path] = []
-        with ExitStack() as stack:
-            staged = [
-                (target, stack.enter_context(self._staged(chunks))) for target, chunks in files
-            ]
-            stack.enter_context(self._naming)
+        with self._staged(files) as staged, self._naming:
             try:
                 for target, path in staged:
                     if not os.path.lexists(target):
                         path.rename(target)
                         named.append(target)
-                for folder in dict.fromkeys(target.parent for target, _ in staged):
-                    sync_directory(folder)
+                sync_directories(_folders(files))
             except OSError:
                 for target in named:
                     with suppress(OSError):
                         target.unlink()
                 raise
 
-    def replace(self, target: Path, chunks: Iterable[Buffer]) -> None:
-        """Write a file in the place of one that may exist, which stands again after an error."""
-        with self._staged(chunks) as staged, self._naming, self._former(target) as former:
-            staged.rename(target)
+    def replace(self, files: Sequence[File]) -> None:
+        """Write files in the place of some that may exist, which stand again after an error."""
+        with self._staged(files) as staged, self._naming, ExitStack() as stack:
+            formers: list[tuple[Path, Path]] = []
             try:
-                sync_directory(target.parent)
+                for target, path in staged:
+                    former = stack.enter_context(self._former(target))
+                    path.rename(target)
+                    formers.append((target, former))
+                sync_directories(_folders(files))
             except OSError:
-                if former.exists():
-                    former.rename(target)
-                else:
-                    target.unlink()
+                for target, former in reversed(formers):
+                    if former.exists():
+                        former.rename(target)
+                    else:
+                        target.unlink()
                 raise
 
     @contextmanager
@@ -123,14 +134,18 @@ class StoreFolder:
         )
 
     @contextmanager
-    def _staged(self, chunks: Iterable[Buffer]) -> Iterator[Path]:
-        path = self._temporary()
+    def _staged(self, files: Sequence[File]) -> Iterator[list[tuple[Path, Path]]]:
+        """Each file's name-to-be and where it lies meanwhile, its bytes on their way for good."""
+        staged = [(target, self._temporary()) for target, _ in files]
         try:
-            write_file(path, chunks)
-            yield path
+            write_files(
+                [(path, chunks) for (_, path), (_, chunks) in zip(staged, files, strict=True)]
+            )
+            yield staged
         finally:
-            with suppress(OSError):
-                path.unlink()
+            for _, path in staged:
+                with suppress(OSError):
+                    path.unlink()
 
     @contextmanager
     def _former(self, target: Path) -> Iterator[Path]:
@@ -158,3 +173,7 @@ class StoreFolder:
                 path.unlink()
         if stale:
             self._telemetry.info(f"{self._owner}_tmp_swept", files=len(stale))
+
+
+def _folders(files: Sequence[File]) -> tuple[Path, ...]:
+    return tuple(dict.fromkeys(target.parent for target, _ in files))

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from semantic.adapters.outbound.storage.durable_file import make_root
 from semantic.domain.errors import CachePersistenceError, StoreLockedError
 
 _HELD = frozenset({errno.EWOULDBLOCK, errno.EACCES})
@@ -35,7 +36,7 @@ class StoreLock:
             CachePersistenceError: if the folder cannot be made, written or locked.
         """
         try:
-            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_root(self._root)
             descriptor = os.open(self._root / "store.lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise CachePersistenceError(f"{self._root} cannot be a store: {error}") from error

@@ -95,8 +95,8 @@ def test_bytes_are_synced_before_their_name_and_names_before_the_answer(
     assert written == [
         ("mkdir", "blk"),
         ("mkdir", f"blk/{folder_of(NAMESPACE)}"),
-        ("sync", "blk"),
         ("mkdir", FOLDER),
+        ("sync", "blk"),
         ("sync", f"blk/{folder_of(NAMESPACE)}"),
         ("write", temporary),
         ("sync", temporary),
@@ -232,6 +232,53 @@ def test_losing_the_race_to_write_keeps_the_winner(
     assert files(root) == [FILE]
 
 
+def test_several_parts_are_all_written_before_any_is_synced_and_all_synced_before_any_is_named(
+    store: BlockFiles, faults: FaultyOs
+) -> None:
+    parts = [make_part((number,)) for number in range(5)]
+    folders = {f"blk/{NAMESPACE[:12]}/{part.header.key[:2]}" for part in parts}
+    store.put(*parts)
+    done = changes(faults)
+    kinds = ["tmp" if path.startswith("tmp/") else "folder" for _, path in done]
+    steps = [(name, kind) for (name, _), kind in zip(done, kinds, strict=True) if name != "mkdir"]
+    assert steps == [
+        *2 * [("sync", "folder")],
+        *5 * [("write", "tmp")],
+        *5 * [("sync", "tmp")],
+        *5 * [("rename", "folder")],
+        *len(folders) * [("sync", "folder")],
+    ]
+    assert {path for _, path in done[-len(folders) :]} == folders
+
+
+def test_several_records_share_the_sync_of_their_folder(
+    agents: AgentFiles, faults: FaultyOs
+) -> None:
+    bob = AgentId.parse("bob", field="agent")
+    faults.calls.clear()
+    agents.save_all({AGENT: RECORD, bob: replace(RECORD, name="bob")})
+    names = [name for name, _ in changes(faults) if name != "mkdir"]
+    assert names == ["write", "write", "sync", "sync", "rename", "rename", "sync"]
+
+
+def test_when_several_records_fail_all_the_old_ones_stand(
+    agents: AgentFiles, faults: FaultyOs
+) -> None:
+    bob = AgentId.parse("bob", field="agent")
+    agents.save(AGENT, RECORD)
+    newer = replace(RECORD, updated_at=2.0)
+    both = {AGENT: newer, bob: replace(newer, name="bob")}
+    calls = count_calls(faults, lambda: agents.save_all(both))
+    for number in range(calls):
+        agents.save(AGENT, RECORD)
+        agents.delete(bob)
+        faults.fail(number)
+        failed = fails(lambda: agents.save_all(both))
+        faults.heal()
+        assert agents.load(AGENT) == (RECORD if failed else newer)
+        assert (agents.load(bob) is None) == failed
+
+
 class TestFullSync:
     """Where the platform can sync through the drive's own cache, that is used."""
 
@@ -266,6 +313,60 @@ class TestFullSync:
         monkeypatch.setattr(fcntl, "fcntl", refuse)
         with pytest.raises(OSError, match="5"):
             durable_file.sync(1)
+        assert asked == []
+
+
+class TestBarrier:
+    """macOS, simulated: a barrier for each file, and one full sync for all of them."""
+
+    @pytest.fixture
+    def asked(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+        asked: list[int] = []
+        monkeypatch.setattr(durable_file, "_FULL_SYNC", 51)
+        monkeypatch.setattr(durable_file, "_BARRIER", 85)
+        monkeypatch.setattr(os, "fsync", lambda _: asked.append(0))
+        monkeypatch.setattr(fcntl, "fcntl", lambda _, command: asked.append(command))
+        return asked
+
+    def test_files_that_come_together_share_a_full_sync(self, root: Path, asked: list[int]) -> None:
+        store = BlockFiles(root, RecordedTelemetry())
+        parts = [make_part((number,)) for number in range(5)]
+        folders = {part.header.key[:2] for part in parts}
+        for part in parts:
+            store.put(part)
+            store.delete(NAMESPACE, part.header.id)
+        asked.clear()
+        store.put(*parts)
+        assert asked == [*5 * [85], *(len(folders) - 1) * [85], 51]
+
+    @pytest.mark.parametrize(
+        ("unknown", "done_instead"), [((85,), [51]), ((85, 51), [0])], ids=["barrier", "both"]
+    )
+    def test_where_it_is_not_known_the_next_stronger_one_is_used(
+        self,
+        asked: list[int],
+        monkeypatch: pytest.MonkeyPatch,
+        unknown: tuple[int, ...],
+        done_instead: list[int],
+    ) -> None:
+        def some(_: int, command: int) -> None:
+            if command in unknown:
+                raise OSError(errno.ENOTSUP, "")
+            asked.append(command)
+
+        monkeypatch.setattr(fcntl, "fcntl", some)
+        durable_file.order(1)
+        assert asked == done_instead
+
+    def test_fails_where_the_medium_does(
+        self, asked: list[int], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(_: int, __: int) -> None:
+            raise OSError(errno.EIO, "")
+
+        monkeypatch.setattr(fcntl, "fcntl", refuse)
+        with pytest.raises(OSError, match="5"):
+            durable_file.order(1)
         assert asked == []
 
 
