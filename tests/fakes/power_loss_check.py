@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from tests.fakes.blocks import NAMESPACE, make_part
+from tests.fakes.blocks import MINE, NAMESPACE, SECRET, make_part
 from tests.fakes.fixed_clock import FixedClock
 from tests.fakes.power_loss import LOG, Bytes, PowerLoss, State
 from tests.fakes.power_loss_workloads import ROOT, Deleting, Put, Putting, Saving
@@ -83,10 +83,10 @@ class Rows:
 
     def covered(self, record: AgentRecord) -> bool:
         """Whether blocks are known for all that an agent remembers."""
-        index = PrefixIndex(root_key(NAMESPACE), BLOCK_SIZE, fetch=lambda _: self.tokens)
+        index = PrefixIndex(root_key(NAMESPACE, SECRET), BLOCK_SIZE, fetch=lambda _: self.tokens)
         index.learn(NAMESPACE, self.outlines.values())
         return all(
-            sum(use.length for use in index.match(branch.ids)) == len(branch.ids)
+            sum(use.length for use in index.match(branch.ids, MINE)) == len(branch.ids)
             for branch in record.branches
         )
 
