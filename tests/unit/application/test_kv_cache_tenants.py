@@ -116,6 +116,22 @@ def test_a_tenant_never_writes_what_public_blocks_lack(bench: Bench) -> None:
     assert {h.id for h in stored(bench) if h.tenant == PUBLIC} == left
 
 
+def test_a_tenant_does_not_hurry_public_parts_out_of_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench(LONG_WINDOW)
+    system = tokens_of(512)
+    keep(bench, (*system, 1), PUBLIC)
+    public = set(keys_of(system, PUBLIC))
+    bench.cache._memory_only.update(PartId(key, PartKind.SLIDING) for key in public)
+    hurried: list[PartId] = []
+    monkeypatch.setattr(bench.cache._hot, "first_to_go", hurried.append)
+    go_on(bench, (*system, 1, *tokens_of(900, seed=3)), ANN).end()
+    assert hurried
+    assert not public & {part.key for part in hurried}
+    bench.flush()
+
+
 def test_what_is_public_never_builds_on_a_tenants_blocks(bench: Bench) -> None:
     prompt = tokens_of(600)
     keep(bench, prompt, ANN)
