@@ -69,7 +69,7 @@ class FaultyOs:
         self._rename(source, target)
 
 
-def count_calls(faults: FaultyOs, action: Callable[[], None]) -> int:
+def count_calls(faults: FaultyOs, action: Callable[[], object]) -> int:
     """How many calls an action makes that could fail."""
     before = len(faults.calls)
     action()

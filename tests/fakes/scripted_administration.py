@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from semantic.domain.agent import AgentId
 from semantic.domain.errors import AgentNotFoundError
+from semantic.domain.ids import DEFAULT_TENANT, TenantId
 from semantic.ports.administration import AgentFootprint, AgentSummary, Deletion
 
 
@@ -14,22 +15,28 @@ class ScriptedAdministration:
     found: list[AgentSummary] = field(default_factory=list)
     failure: Exception | None = None
 
-    async def agents(self) -> tuple[AgentSummary, ...]:
-        return tuple(self.found)
+    async def agents(self, tenant: TenantId = DEFAULT_TENANT) -> tuple[AgentSummary, ...]:
+        return self._of(tenant)
 
-    async def agent(self, name: str) -> tuple[AgentFootprint, ...]:
-        return tuple(AgentFootprint(found, 2, 300, 200) for found in self._named(name))
+    async def agent(
+        self, name: str, tenant: TenantId = DEFAULT_TENANT
+    ) -> tuple[AgentFootprint, ...]:
+        return tuple(AgentFootprint(found, 2, 300, 200) for found in self._named(name, tenant))
 
-    async def delete_agent(self, name: str) -> Deletion:
+    async def delete_agent(self, name: str, tenant: TenantId = DEFAULT_TENANT) -> Deletion:
         if self.failure is not None:
             raise self.failure
-        gone = self._named(name)
+        gone = self._named(name, tenant)
         self.found = [found for found in self.found if found not in gone]
         return Deletion(gone[0].name, memories=len(gone), blocks=2)
 
-    def _named(self, name: str) -> list[AgentSummary]:
+    def _of(self, tenant: TenantId) -> tuple[AgentSummary, ...]:
+        """All of them are the default tenant's."""
+        return tuple(self.found) if tenant == DEFAULT_TENANT else ()
+
+    def _named(self, name: str, tenant: TenantId) -> list[AgentSummary]:
         agent = AgentId.parse(name, field="name")
-        found = [found for found in self.found if found.name == agent.name]
+        found = [found for found in self._of(tenant) if found.name == agent.name]
         if not found:
             raise AgentNotFoundError(f"nothing is remembered of {agent.name!r}")
         return found

@@ -14,14 +14,8 @@ from tests.fakes.blocks import SECRET
 from tests.fakes.memory_block_store import MemoryBlockStore
 from tests.fakes.observed_stores import PATIENCE_S, ObservedAgents
 from tests.fakes.recorded_telemetry import RecordedTelemetry
-from tests.fakes.scripted_executor import (
-    FULL_LAYER,
-    NAMESPACE,
-    RECURRENT_LAYER,
-    ScriptedExecutor,
-    sliding_layer,
-    spec_of,
-)
+from tests.fakes.scripted_executor import NAMESPACE, ScriptedExecutor
+from tests.fakes.scripted_memory import FULL_LAYER, RECURRENT_LAYER, sliding_layer, spec_of
 from tests.fakes.small_engine import GREEDY
 
 from semantic.application import kv_cache
@@ -234,9 +228,9 @@ class Tenants:
             for world in self._worlds_of(tenant):
                 world.forget(tenant, agent)
         elif chance < 0.12:
-            part = self.shared.lose_leaf(tenant, self.numbers.randrange(1 << 30))
-            for world in self._worlds_of(tenant) if part else ():
-                world.lose(part)
+            if part := self.shared.lose_leaf(tenant, self.numbers.randrange(1 << 30)):
+                for world in self._worlds_of(tenant):
+                    world.lose(part)
         elif chance < 0.15:
             self._damage(tenant)
 

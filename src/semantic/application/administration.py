@@ -16,7 +16,7 @@ from semantic.application.write_behind import WriteBehind
 from semantic.domain.agent import AgentId, AgentRecord
 from semantic.domain.block import PartId, num_blocks
 from semantic.domain.errors import CachePersistenceError
-from semantic.domain.ids import Namespace
+from semantic.domain.ids import DEFAULT_TENANT, Namespace, TenantId
 from semantic.ports.administration import AgentFootprint, AgentSummary, Deletion
 
 
@@ -38,24 +38,28 @@ class LiveAdministration:
         self._served = served
         self._timeout_s = timeout_s
 
-    async def agents(self) -> tuple[AgentSummary, ...]:
+    async def agents(self, tenant: TenantId = DEFAULT_TENANT) -> tuple[AgentSummary, ...]:
         """All memories, ordered by name."""
-        return await asyncio.to_thread(agent_inspection.agents, self._stored.records)
+        return await asyncio.to_thread(agent_inspection.agents, self._stored.records, tenant)
 
-    async def agent(self, name: str) -> tuple[AgentFootprint, ...]:
+    async def agent(
+        self, name: str, tenant: TenantId = DEFAULT_TENANT
+    ) -> tuple[AgentFootprint, ...]:
         """One agent's memories; see the port."""
         stored = Remembered(self._stored.records, self._stored.blocks, self._stored.secret)
-        return await asyncio.to_thread(agent_inspection.footprints, name, stored)
+        return await asyncio.to_thread(agent_inspection.footprints, name, stored, tenant)
 
-    async def delete_agent(self, name: str) -> Deletion:
+    async def delete_agent(self, name: str, tenant: TenantId = DEFAULT_TENANT) -> Deletion:
         """Forget an agent; see the port."""
         agent = AgentId.parse(name, field="name")
         return await self._served.agents.while_closed(
-            agent, lambda: self._delete(agent), self._timeout_s
+            agent, lambda: self._delete(agent, tenant), self._timeout_s, tenant
         )
 
-    async def _delete(self, agent: AgentId) -> Deletion:
-        found = await asyncio.to_thread(agent_inspection.memories, agent.name, self._stored.records)
+    async def _delete(self, agent: AgentId, tenant: TenantId) -> Deletion:
+        found = await asyncio.to_thread(
+            agent_inspection.memories, agent.name, self._stored.records, tenant
+        )
         removed = 0
         for record in found:
             if record.namespace == self._served.namespace:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from semantic.domain.ids import DEFAULT_TENANT, TenantId
+
 
 @dataclass(frozen=True, slots=True)
 class AgentSummary:
@@ -38,12 +40,14 @@ class Deletion:
 
 
 class Administration(Protocol):
-    """What operators ask of a running server. An agent's name is free text."""
+    """What operators ask of a running server, about one tenant. An agent's name is free text."""
 
-    async def agents(self) -> tuple[AgentSummary, ...]:
+    async def agents(self, tenant: TenantId = DEFAULT_TENANT) -> tuple[AgentSummary, ...]:
         """All memories, ordered by name; an agent has one for each model that it talked to."""
 
-    async def agent(self, name: str) -> tuple[AgentFootprint, ...]:
+    async def agent(
+        self, name: str, tenant: TenantId = DEFAULT_TENANT
+    ) -> tuple[AgentFootprint, ...]:
         """One agent's memories.
 
         Raises:
@@ -51,8 +55,8 @@ class Administration(Protocol):
             AgentNotFoundError: if nothing is remembered under it.
         """
 
-    async def delete_agent(self, name: str) -> Deletion:
-        """Forget an agent, and every block that no other agent needs: on disk and in memory.
+    async def delete_agent(self, name: str, tenant: TenantId = DEFAULT_TENANT) -> Deletion:
+        """Forget an agent, and every block that no other of the tenant needs, everywhere.
 
         Raises:
             InvalidRequestError: if no agent can have that name.

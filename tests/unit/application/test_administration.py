@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from tests.fakes.blocks import OTHER_NAMESPACE, SECRET
@@ -27,7 +28,7 @@ from semantic.domain.errors import (
     EngineError,
     InvalidRequestError,
 )
-from semantic.domain.ids import BlockKey
+from semantic.domain.ids import BlockKey, TenantId
 from semantic.ports.administration import Administration
 
 LONG = "it was a dark and stormy night, " * 20
@@ -250,3 +251,17 @@ def test_memories_can_be_looked_at(server: Administered) -> None:
     [one] = server.run(server.administration().agent(CODER.name))
     assert one.summary == found[0]
     assert (one.blocks, one.nbytes > 0) == (3, True)
+
+
+def test_a_tenant_administers_its_own_agents(server: Administered) -> None:
+    acme = TenantId("acme")
+    server.talk(CODER, LONG)
+    server.run(server.answered(replace(request_of(LONG, agent=CODER), tenant=acme)))
+    administration = server.administration()
+    [own] = server.run(administration.agent(CODER.name, acme))
+    assert (own.summary.name, own.blocks) == (CODER.name, 3)
+    assert server.run(administration.delete_agent(CODER.name, acme)).blocks == 3
+    assert server.run(administration.agents(acme)) == ()
+    assert [one.name for one in server.run(administration.agents())] == [CODER.name]
+    assert {one.tenant for one in server.engine.blocks.headers(NAMESPACE)} == {"default"}
+    assert server.talk(CODER, LONG) > 0

@@ -12,7 +12,7 @@ from semantic.adapters.outbound.storage.block_files import BlockFiles
 from semantic.application.agent_deletion import Forgettable, delete_agent
 from semantic.domain.block import PartId, PartKind
 from semantic.domain.errors import AgentNotFoundError, CachePersistenceError
-from semantic.domain.ids import BlockKey, Namespace
+from semantic.domain.ids import PUBLIC, BlockKey, Namespace, TenantId
 from semantic.ports.agent_store import AgentStore
 from semantic.ports.block_store import BlockStore
 
@@ -143,3 +143,19 @@ def test_a_deletion_that_failed_can_be_repeated() -> None:
     assert [record.name for record in records.list()] == ["al"]
     blocks.failing = False
     assert delete_agent("al", Forgettable(records, blocks, SECRET)).blocks == 2
+
+
+def test_a_tenant_forgets_its_own_agent_alone(stores: Stores) -> None:
+    records, blocks = stores
+    acme = TenantId("acme")
+    remember(records, blocks, "al", tokens(600))
+    others = remember(records, blocks, "al", tokens(600), tenant=acme)
+    public = set(store_blocks(blocks, tokens(600), tenant=PUBLIC))
+    assert delete_agent("al", Forgettable(records, blocks, SECRET)).blocks == 3
+    assert held(blocks) == others | public
+    assert [record.tenant for record in records.list()] == [acme]
+    with pytest.raises(AgentNotFoundError):
+        delete_agent("al", Forgettable(records, blocks, SECRET))
+    assert delete_agent("al", Forgettable(records, blocks, SECRET), acme).memories == 1
+    assert held(blocks) == public
+    assert list(records.list()) == []

@@ -13,6 +13,7 @@ from semantic.adapters.outbound.storage.block_listing import BlockListing
 from semantic.application.agent_inspection import Remembered, agents, footprints
 from semantic.domain.block import PartKind
 from semantic.domain.errors import AgentNotFoundError, InvalidRequestError
+from semantic.domain.ids import PUBLIC, TenantId
 
 
 @pytest.fixture
@@ -126,3 +127,25 @@ def test_a_block_that_is_gone_takes_nothing(tmp_path: Path) -> None:
     [header] = listing.headers(NAMESPACE)
     store.delete(NAMESPACE, header.id)
     assert listing.nbytes(NAMESPACE, header.id) == 0
+
+
+def test_a_tenant_sees_its_own_agents_alone(
+    records: MemoryAgentStore, blocks: MemoryBlockStore
+) -> None:
+    acme = TenantId("acme")
+    remember(records, blocks, "al", tokens(300))
+    remember(records, blocks, "al", (*tokens(300), 1), tenant=acme)
+    remember(records, blocks, "bo", tokens(300), tenant=acme)
+    assert [one.name for one in agents(records)] == ["al"]
+    assert [one.name for one in agents(records, acme)] == ["al", "bo"]
+    stored = Remembered(records, blocks, SECRET)
+    [al] = footprints("al", stored)
+    [other] = footprints("al", stored, acme)
+    assert (al.summary.tokens, other.summary.tokens) == (300, 301)
+    # Of the same tokens, what others keep is theirs.
+    assert (al.blocks, al.nbytes_alone) == (2, al.nbytes)
+    assert (other.blocks, other.nbytes_alone < other.nbytes) == (3, True)
+    with pytest.raises(AgentNotFoundError):
+        footprints("bo", stored)
+    with pytest.raises(AgentNotFoundError):
+        footprints("al", stored, PUBLIC)

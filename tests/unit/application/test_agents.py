@@ -11,6 +11,8 @@ from tests.fakes.scripted_executor import NAMESPACE
 from semantic.application.agents import Agents, OpenAgent
 from semantic.application.write_behind import WriteBehind
 from semantic.domain.agent import AgentId, Recall, Segment, recall
+from semantic.domain.errors import AgentBusyError
+from semantic.domain.ids import DEFAULT_TENANT, TenantId
 
 CODER = AgentId.parse("coder", field="agent")
 STORED = CODER.within(NAMESPACE)
@@ -283,3 +285,42 @@ def test_after_the_writer_is_closed_nobody_waits() -> None:
         assert not await bench.turn(opened, "one")
 
     bench.run(use())
+
+
+def test_two_tenants_agents_of_one_name_remember_apart() -> None:
+    bench = Bench()
+    tenants = (DEFAULT_TENANT, TenantId("acme"))
+
+    async def work() -> None:
+        for tenant in tenants:
+            opened = await bench.agents.open(CODER, tenant)
+            assert texts(opened) == []
+            assert await bench.turn(opened, f"of {tenant}")
+            bench.agents.close(opened)
+        for tenant in tenants:
+            opened = await bench.agents.open(CODER, tenant)
+            assert texts(opened) == [f"of {tenant}!"]
+            assert opened.record.tenant == tenant
+            bench.agents.close(opened)
+
+    bench.run(work())
+    assert {(one.name, one.tenant) for one in bench.store.list()} == {
+        ("coder", tenant) for tenant in tenants
+    }
+
+
+def test_a_tenants_open_agent_is_in_nobody_elses_way() -> None:
+    bench = Bench()
+
+    async def work() -> None:
+        opened = await bench.agents.open(CODER, TenantId("acme"))
+
+        async def nothing() -> int:
+            return 1
+
+        assert await bench.agents.while_closed(CODER, nothing) == 1
+        with pytest.raises(AgentBusyError):
+            await bench.agents.while_closed(CODER, nothing, TenantId("acme"))
+        bench.agents.close(opened)
+
+    bench.run(work())

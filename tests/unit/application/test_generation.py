@@ -32,7 +32,7 @@ from semantic.domain.errors import (
     ModelNotFoundError,
     PoolExhaustedError,
 )
-from semantic.domain.ids import RequestId, TokenId
+from semantic.domain.ids import DEFAULT_TENANT, PUBLIC, RequestId, TenantId, TokenId
 from semantic.domain.sampling import SamplingParams
 from semantic.ports.inference import Inference, ModelInfo
 
@@ -593,3 +593,26 @@ def test_other_conversations_go_on_from_the_end_of_the_same_system_prompt(
     assert answer.cached == SystemPrefix(LetterTokenizer()).end(request.messages, prompt) > 400
     assert answer.text == LetterTokenizer().decode(right_answer(prompt, 8, letters))
     server.stop()
+
+
+def test_tenants_of_one_server_know_nothing_of_each_other(server: Server) -> None:
+    text = "it was a dark and stormy night, " * 20
+    acme = replace(request_of(text), tenant=TenantId("acme"))
+    assert server.run(server.answered(request_of(text))).cached == 0
+    assert server.run(server.answered(acme)).cached == 0
+    assert server.run(server.answered(acme)).cached > 0
+    key = CODER.within(NAMESPACE, TenantId("acme"))
+    record = server.engine.agents.load(key)
+    assert record is not None
+    assert (record.tenant, len(record.branches)) == ("acme", len(server.branches()))
+    tenants = {one.tenant for one in server.engine.blocks.headers(NAMESPACE)}
+    assert tenants == {"acme", "default"}
+
+
+def test_what_was_published_is_for_every_tenant(server: Server) -> None:
+    text = "it was a dark and stormy night, " * 20
+    published = replace(request_of(text), tenant=PUBLIC)
+    assert server.run(server.answered(published)).cached == 0
+    whole = len(LetterTokenizer().encode(rendered(text))) - 1
+    for tenant in (DEFAULT_TENANT, TenantId("acme"), PUBLIC):
+        assert server.run(server.answered(replace(request_of(text), tenant=tenant))).cached == whole

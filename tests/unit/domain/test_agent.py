@@ -15,7 +15,7 @@ from semantic.domain.agent import (
     remember,
 )
 from semantic.domain.errors import InvalidRequestError
-from semantic.domain.ids import Namespace
+from semantic.domain.ids import DEFAULT_TENANT, Namespace, TenantId
 
 ASKED = Segment("ask ", (1, 2))
 SAID = Segment("say ", (3,))
@@ -69,6 +69,13 @@ class TestName:
         assert here == agent.within(Namespace("1" * 64))
         assert here.name == there.name == "a"
         assert len({agent.key, here.key, there.key}) == 3
+
+    def test_one_name_is_another_agent_of_each_tenant(self) -> None:
+        agent, namespace = AgentId.parse("a", field="f"), Namespace("1" * 64)
+        ann, bea = (agent.within(namespace, TenantId(name)) for name in ("ann", "bea"))
+        assert ann.name == bea.name == "a"
+        assert len({agent.within(namespace).key, ann.key, bea.key}) == 3
+        assert agent.within(namespace) == agent.within(namespace, DEFAULT_TENANT)
 
     @given(name=st.text(st.characters(codec=None, exclude_categories=())))
     def test_any_text_is_a_name_or_refused(self, name: str) -> None:

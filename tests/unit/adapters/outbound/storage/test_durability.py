@@ -190,7 +190,7 @@ def test_a_failed_first_save_leaves_no_record(
         assert files(root) == ([] if failed else [RECORD_FILE])
 
 
-def fails(action: Callable[[], None]) -> bool:
+def fails(action: Callable[[], object]) -> bool:
     try:
         action()
     except CachePersistenceError:
