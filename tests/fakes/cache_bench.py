@@ -179,7 +179,7 @@ class Bench:
     def hot_ends(self, tokens: Tokens, kind: PartKind) -> list[int]:
         """Where the full blocks of `tokens` end of which such parts are in memory."""
         keys = keys_of(tokens)[: len(tokens) // BLOCK_SIZE]
-        held = [self.cache._hot.get(PartId(key, kind)) is not None for key in keys]
+        held = [self.cache.parts.hot(PartId(key, kind)) is not None for key in keys]
         return [number * BLOCK_SIZE for number, there in enumerate(held, 1) if there]
 
     def matched(self, prompt: Tokens, tenant: TenantId = DEFAULT_TENANT) -> int:

@@ -17,8 +17,10 @@ from semantic.application.engine_job import Job, JobEnded, JobEvent, JobFailed, 
 from semantic.application.engine_loop import EngineLoop
 from semantic.application.engine_work import EngineParts
 from semantic.application.kv_cache import CacheLimits, KvCache
+from semantic.application.prefix_loading import LoadingLimits
 from semantic.application.scheduler import Scheduler, SchedulerLimits
 from semantic.application.text_stream import TextStream
+from semantic.application.tiered_store import TieredStore
 from semantic.application.write_behind import WriteBehind
 from semantic.domain.chat import FinishReason
 from semantic.domain.ids import SequenceId, TokenId
@@ -127,20 +129,21 @@ class SmallEngine:
 
     def __post_init__(self) -> None:
         self.writes = WriteBehind(self.blocks, self.agents, self.queue_bytes, self.telemetry)
+        self.tiers = TieredStore(self.blocks, self.writes)
         limits = CacheLimits(self.hot_bytes, self.state_interval, self.resume_points)
         self.cache = KvCache(self.executor, self.writes, limits, self.telemetry, SECRET)
         self.loop = EngineLoop(self.max_jobs, self.telemetry)
 
     def parts(self) -> EngineParts:
-        self.cache.discover(self.blocks)
+        self.cache.discover(self.tiers)
         return EngineParts(
             executor=self.executor,
             cache=self.cache,
             scheduler=Scheduler(self.limits),
-            reader=BlockReader(self.blocks, self.writes, 2, self.telemetry),
+            reader=BlockReader(self.tiers, 2, self.clock, self.telemetry),
             clock=self.clock,
             telemetry=self.telemetry,
-            read_timeout_s=self.read_timeout_s,
+            loading=LoadingLimits(self.read_timeout_s),
         )
 
     @contextmanager

@@ -65,13 +65,13 @@ class World:
         limits = CacheLimits(hot_bytes=1 << 30, state_interval=8, resume_points=3)
         self.cache = KvCache(self.executor, self.writes, limits, self.telemetry, SECRET)
         self.cache.discover(self.blocks)
-        add = self.cache._index.add
+        add = self.cache.parts.index.add
 
         def noting(header: BlockHeader) -> None:
             self.sealed.setdefault(header.key, self._speaks)
             add(header)
 
-        self.cache._index.add = noting  # type: ignore[method-assign] # looks over its shoulder
+        self.cache.parts.index.add = noting  # type: ignore[method-assign] # looks over its shoulder
 
     def close(self) -> None:
         assert self.writes.close(PATIENCE_S)
@@ -127,11 +127,11 @@ class World:
 
     def lose(self, part: PartId) -> None:
         """A part has turned out to be damaged."""
-        self._remove(self.cache.forget(part))
+        self._remove(self.cache.parts.forget(part))
 
     def lose_leaf(self, tenant: TenantId, number: int) -> PartId | None:
         """Give up one of a tenant's last blocks, as eviction does."""
-        index = self.cache._index
+        index = self.cache.parts.index
         leaves = sorted(
             key
             for key, whose in self.sealed.items()
@@ -163,7 +163,7 @@ class World:
         position = 0
         for use in uses:
             for part in use.ids:
-                handle = self.cache.hot(part)
+                handle = self.cache.parts.hot(part)
                 if handle is None:
                     expected = sequence.prompt[position : position + use.length]
                     found = self.blocks.get(NAMESPACE, part)
@@ -236,7 +236,7 @@ class Tenants:
 
     def _damage(self, tenant: TenantId) -> None:
         """Any part of a tenant's is lost, and what builds on it."""
-        index = self.shared.cache._index
+        index = self.shared.cache.parts.index
         parts = sorted(
             (part.key, part.kind.value)
             for key, whose in self.shared.sealed.items()

@@ -55,17 +55,25 @@ JobEvent = JobStarted | JobText | JobEnded | JobFailed
 
 @dataclass(slots=True)
 class Loading:
-    """Blocks that a sequence waits for: which, what is there, what is to come, until when.
+    """Blocks that a sequence waits for, since it `asked`: which, what is there, what is to come.
 
-    `held` keeps the parts that are there from being evicted meanwhile. Once one has `failed`,
-    another way to begin has to be found.
+    `held` keeps the parts that are there from being evicted meanwhile; the bytes of those that
+    are `missing` are told with them. They are read once it is its turn, from `begun` on. Once one
+    has `failed`, another way to begin has to be found.
     """
 
-    uses: tuple[BlockUse, ...]
-    held: dict[PartId, PartHandle]
-    missing: set[PartId]
-    deadline: float
+    asked: float
+    uses: tuple[BlockUse, ...] = ()
+    held: dict[PartId, PartHandle] = field(default_factory=dict)
+    missing: dict[PartId, int] = field(default_factory=dict)
+    nbytes: int = 0
+    begun: float | None = None
     failed: bool = False
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the prompt that are to be restored."""
+        return sum(use.length for use in self.uses)
 
 
 @dataclass(slots=True)

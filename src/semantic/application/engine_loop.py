@@ -31,7 +31,6 @@ class _Cancel:
 
 @dataclass(frozen=True, slots=True)
 class _Arrived:
-    sequence: SequenceId
     part: PartId
     found: StoredPart | None
 
@@ -175,8 +174,8 @@ class EngineLoop:
                 work.accept(job)
             case _Cancel(sequence):
                 work.cancel(sequence)
-            case _Arrived(sequence, part, found):
-                work.arrived(sequence, part, found)
+            case _Arrived(part, found):
+                work.arrived(part, found)
             case _Drop(own, others, done):
                 done(work.drop(own, others))
             case _Stop():
@@ -195,8 +194,8 @@ class EngineLoop:
                 break
         end_all()
 
-    def _deliver(self, sequence: SequenceId, part: PartId, found: StoredPart | None) -> None:
-        self._inbox.put(_Arrived(sequence, part, found))
+    def _deliver(self, part: PartId, found: StoredPart | None) -> None:
+        self._inbox.put(_Arrived(part, found))
 
     def _closed(self) -> None:
         with self._lock:

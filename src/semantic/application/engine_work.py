@@ -14,6 +14,7 @@ from functools import partial
 from semantic.application.block_reader import BlockReader
 from semantic.application.engine_job import Job, JobFailed, JobStarted, JobText, Loading
 from semantic.application.kv_cache import KvCache
+from semantic.application.prefix_loading import LoadingLimits, LoadingParts, PrefixLoading
 from semantic.application.scheduler import Scheduler
 from semantic.domain.block import PartId, PartKind, StoredPart
 from semantic.domain.chat import FinishReason
@@ -30,7 +31,7 @@ from semantic.ports.telemetry import Telemetry
 
 @dataclass(frozen=True, slots=True)
 class EngineParts:
-    """What the work is done with. `read_timeout_s`: after that a block counts as missing."""
+    """What the work is done with."""
 
     executor: ModelExecutor
     cache: KvCache
@@ -38,7 +39,7 @@ class EngineParts:
     reader: BlockReader
     clock: Clock
     telemetry: Telemetry
-    read_timeout_s: float
+    loading: LoadingLimits
 
 
 class EngineWork:
@@ -51,14 +52,27 @@ class EngineWork:
     def __init__(
         self,
         parts: EngineParts,
-        deliver: Callable[[SequenceId, PartId, StoredPart | None], None],
+        deliver: Callable[[PartId, StoredPart | None], None],
         closed: Callable[[], None],
     ) -> None:
         self._parts = parts
-        self._deliver = deliver
+        self._loading = PrefixLoading(
+            LoadingParts(
+                parts.executor.capabilities.namespace,
+                parts.cache,
+                parts.reader,
+                parts.clock,
+                parts.telemetry,
+                deliver,
+            ),
+            parts.loading,
+            self._attach,
+            self._guarded,
+        )
         self._closed = closed
         self._jobs: dict[SequenceId, Job] = {}
         self._waiting: deque[Job] = deque()
+        self._entered: set[SequenceId] = set()
 
     @property
     def idle(self) -> bool:
@@ -67,11 +81,8 @@ class EngineWork:
         return not startable and self._parts.scheduler.plan().empty
 
     def patience(self) -> float | None:
-        """Seconds until a read times out; None if nothing is being read."""
-        deadlines = [job.loading.deadline for job in self._jobs.values() if job.loading]
-        if not deadlines:
-            return None
-        return max(0.0, min(deadlines) - self._parts.clock.monotonic())
+        """Seconds until reading is given up; None if nothing is being read."""
+        return self._loading.patience()
 
     def accept(self, job: Job) -> None:
         """Queue a job."""
@@ -93,16 +104,9 @@ class EngineWork:
         for job in list(self._jobs.values()):
             job.context.run(self._fail, job, error)
 
-    def arrived(self, sequence: SequenceId, part: PartId, found: StoredPart | None) -> None:
-        """A part that a job waits for has been read, or could not be."""
-        job = self._jobs.get(sequence)
-        if job is None or job.loading is None or part not in job.loading.missing:
-            return
-        loading = job.loading
-        loading.missing.discard(part)
-        self._guarded(job, partial(self._take_in, loading=loading, part=part, found=found))
-        if not loading.missing and sequence in self._jobs:
-            self._guarded(job, partial(self._loaded, loading=loading))
+    def arrived(self, part: PartId, found: StoredPart | None) -> None:
+        """A part that jobs wait for has been read, or could not be."""
+        self._loading.arrived(part, found)
 
     def drop(self, own: Lineage, others: Lineage) -> tuple[PartId, ...]:
         """Forget blocks; running jobs have their own copies. See `KvCache.drop`."""
@@ -110,7 +114,7 @@ class EngineWork:
 
     def turn(self) -> None:
         """Give up on late reads, admit what fits, perform one step."""
-        self._expire_reads()
+        self._loading.expire()
         while self._waiting and self._parts.scheduler.has_room:
             self._guarded(self._waiting.popleft(), self._admit)
         plan = self._parts.scheduler.plan()
@@ -126,31 +130,7 @@ class EngineWork:
         self._parts.scheduler.add(sequence)
         sequence.move(SequenceState.LOADING)
         sequence.marks = self._parts.cache.marks(sequence)
-        self._load(job, {}, self._parts.clock.monotonic() + self._parts.read_timeout_s)
-
-    def _load(self, job: Job, held: dict[PartId, PartHandle], deadline: float) -> None:
-        """Get the parts that the prompt can begin with; `held` are there already."""
-        cache = self._parts.cache
-        uses = cache.match(job.sequence.prompt, job.sequence.tenant)
-        wanted = [part for use in uses for part in use.ids if part not in held]
-        held |= {part: handle for part in wanted if (handle := cache.hot(part))}
-        cold = [part for part in wanted if part not in held]
-        job.loading = Loading(uses, held, set(cold), deadline)
-        if not cold:
-            self._attach(job, job.loading)
-            return
-        self._parts.reader.read(
-            self._parts.executor.capabilities.namespace,
-            cold,
-            lambda part, found: self._deliver(job.sequence.id, part, found),
-        )
-
-    def _loaded(self, job: Job, loading: Loading) -> None:
-        """All parts have come. If one was bad, the cache knows it no more: try what is left."""
-        if loading.failed:
-            self._load(job, loading.held, loading.deadline)
-        else:
-            self._attach(job, loading)
+        self._loading.begin(job)
 
     def _attach(self, job: Job, loading: Loading) -> None:
         """The parts are there: attach the blocks, in order."""
@@ -166,34 +146,12 @@ class EngineWork:
         sequence.restored(position)
         job.emit(JobStarted(position))
 
-    def _attach_what_came(self, job: Job, loading: Loading) -> None:
-        """Time is up: make do with the parts that are there."""
-        sequence = job.sequence
-        loading.uses = self._parts.cache.match(sequence.prompt, sequence.tenant, loading.held)
-        self._attach(job, loading)
-
-    def _take_in(self, job: Job, loading: Loading, part: PartId, found: StoredPart | None) -> None:
-        """Import a part at once: the others are still being read meanwhile."""
-        position = 0
-        for use in loading.uses:
-            if use.key == part.key:
-                expected = job.sequence.prompt[position : position + use.length]
-                handle = self._parts.cache.adopt(part, expected, found)
-                if handle is not None:
-                    loading.held[part] = handle
-                loading.failed |= handle is None
-            position += use.length
-
-    def _expire_reads(self) -> None:
-        now = self._parts.clock.monotonic()
-        for job in list(self._jobs.values()):
-            if job.loading is not None and job.loading.deadline <= now:
-                late = partial(self._parts.telemetry.warning, sequence=job.sequence.id)
-                job.context.run(late, "read_timed_out")
-                self._guarded(job, partial(self._attach_what_came, loading=job.loading))
-
     def _step(self, plan: StepPlan) -> None:
+        started = self._parts.clock.monotonic()
         result = self._parts.executor.run(plan)
+        if plan.prefill is not None:
+            seconds = self._parts.clock.monotonic() - started
+            self._loading.prefilled(len(plan.prefill.tokens), seconds)
         for sampled in result.sampled:
             job = self._jobs[sampled.sequence]
             self._guarded(job, partial(self._took, token=sampled.token))
@@ -255,6 +213,7 @@ class EngineWork:
             return
         if job in self._waiting:
             self._waiting.remove(job)
+        self._loading.leave(job)
         self._parts.scheduler.remove(sequence)
         self._closed()
         try:
@@ -264,7 +223,14 @@ class EngineWork:
 
     def _guarded(self, job: Job, work: Callable[[Job], None]) -> None:
         """Do something for one job, in its context; if it fails, only that job does."""
-        job.context.run(self._tried, job, work)
+        if job.sequence.id in self._entered:
+            self._tried(job, work)  # from within: a context is entered once
+            return
+        self._entered.add(job.sequence.id)
+        try:
+            job.context.run(self._tried, job, work)
+        finally:
+            self._entered.discard(job.sequence.id)
 
     def _tried(self, job: Job, work: Callable[[Job], None]) -> None:
         try:

@@ -49,6 +49,7 @@ class _Delete:
 class _Discard:
     namespace: Namespace
     parts: tuple[PartId, ...]
+    done: Callable[[bool], None] = lambda _: None
     context: Context = field(default_factory=copy_context)
 
 
@@ -107,6 +108,11 @@ class WriteBehind:
         """Whether blocks are written at all now; why not, the keeper has told."""
         return self._keeper is None or self._keeper.writing
 
+    def has_room(self, nbytes: int) -> bool:
+        """Whether a part of so many bytes would be taken now."""
+        with self._lock:
+            return not self._closed and self.writing and self._nbytes + nbytes <= self._limit
+
     def submit(self, part: StoredPart, replaces: tuple[PartId, ...] = ()) -> bool:
         """Write `part`, then delete the parts it replaces. False if it will not be written.
 
@@ -143,9 +149,18 @@ class WriteBehind:
         if not self._queued(_Delete(agent, namespace, parts, done)):
             done(False)  # noqa: FBT003 - the callback's one argument
 
-    def discard(self, namespace: Namespace, parts: tuple[PartId, ...]) -> None:
-        """Delete parts that are no longer worth their space; too late, they stay."""
-        self._queued(_Discard(namespace, parts))
+    def discard(
+        self,
+        namespace: Namespace,
+        parts: tuple[PartId, ...],
+        done: Callable[[bool], None] = lambda _: None,
+    ) -> None:
+        """Delete parts that are no longer worth their space; too late, they stay. `done` as above.
+
+        They come as `BlockWriter.delete` takes them, and go the other way round.
+        """
+        if not self._queued(_Discard(namespace, parts, done)):
+            done(False)  # noqa: FBT003 - the callback's one argument
 
     def used(self, namespace: Namespace, keys: tuple[BlockKey, ...]) -> None:
         """Blocks have been used: they are given up later than others."""
@@ -166,6 +181,11 @@ class WriteBehind:
         """A part that is not on disk yet."""
         with self._lock:
             return self._pending.get(part)
+
+    def all_pending(self) -> tuple[StoredPart, ...]:
+        """All parts that are not on disk yet."""
+        with self._lock:
+            return tuple(self._pending.values())
 
     def close(self, timeout_s: float) -> bool:
         """Write what is queued and end. False if that took longer than `timeout_s`.
@@ -222,8 +242,8 @@ class WriteBehind:
         match item:
             case _Delete():
                 self._forget(item)
-            case _Discard(namespace, parts):
-                self._writer.delete(namespace, parts)
+            case _Discard(namespace, parts, done):
+                self._tell(done, self._writer.delete(namespace, parts))
             case _Use(namespace, keys):
                 self._guarded(lambda: self._writer.used(namespace, keys))
             case _Tend(served):

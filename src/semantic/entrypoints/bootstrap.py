@@ -29,9 +29,11 @@ from semantic.application.engine_loop import EngineLoop
 from semantic.application.engine_work import EngineParts
 from semantic.application.generation import AnsweringModel, Generation, GenerationLimits
 from semantic.application.kv_cache import CacheLimits, KvCache
+from semantic.application.prefix_loading import LoadingLimits
 from semantic.application.request_log import RequestLog
 from semantic.application.scheduler import Scheduler, SchedulerLimits
 from semantic.application.space_keeper import SpaceKeeper, SpaceLimits
+from semantic.application.tiered_store import TieredStore
 from semantic.application.write_behind import WriteBehind
 from semantic.ports.clock import Clock
 from semantic.ports.inference import ModelInfo
@@ -83,6 +85,7 @@ def build(settings: Settings, admin_token: str) -> Application:
     blocks, records = IndexedBlocks(root, telemetry, clock), AgentFiles(root, telemetry)
     keeper = _keeper(settings.store, blocks, clock, telemetry)
     writes = WriteBehind(blocks, records, settings.store.queue_bytes, telemetry, keeper)
+    tiers = TieredStore(blocks, writes)
     engine = EngineLoop(settings.engine.max_batch + settings.engine.max_waiting, telemetry)
     models: list[LoadedModel] = []
 
@@ -94,7 +97,7 @@ def build(settings: Settings, admin_token: str) -> Application:
             settings.store.hot_bytes, settings.store.state_interval, settings.store.resume_points
         )
         cache = KvCache(model.executor, writes, kept, telemetry, secret)
-        known = cache.discover(blocks)
+        known = cache.discover(tiers)
         telemetry.info("store_opened", folder=str(root), blocks=known, cap=keeper.cap)
         writes.tend(cache.served)
         limits = SchedulerLimits(
@@ -104,7 +107,7 @@ def build(settings: Settings, admin_token: str) -> Application:
         )
         # Reading is mostly copying and hashing: threads without a core of their own only queue.
         threads = min(settings.store.reader_threads, os.cpu_count() or 1)
-        reader = BlockReader(blocks, writes, threads, telemetry)
+        reader = BlockReader(tiers, threads, clock, telemetry)
         return EngineParts(
             executor=model.executor,
             cache=cache,
@@ -112,7 +115,9 @@ def build(settings: Settings, admin_token: str) -> Application:
             reader=reader,
             clock=clock,
             telemetry=telemetry,
-            read_timeout_s=settings.store.read_timeout_s,
+            loading=LoadingLimits(
+                settings.store.read_timeout_s, always=settings.store.restore == "always"
+            ),
         )
 
     engine.start(parts)
@@ -135,7 +140,7 @@ def build(settings: Settings, admin_token: str) -> Application:
     http = settings.server
     limits = Limits(http.max_body_bytes, http.ping_interval_s, http.cut_off_s)
     served = ServedMemory(capabilities.namespace, agents, engine, writes)
-    stored = Forgettable(records, blocks, secret)
+    stored = Forgettable(records, tiers, secret)
     administration = LiveAdministration(stored, served, settings.store.commit_timeout_s)
     app = create_app(
         RequestLog(generation, clock, telemetry),

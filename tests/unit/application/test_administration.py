@@ -72,7 +72,7 @@ def test_a_deleted_agent_is_gone_from_disk_and_from_memory(server: Administered)
     assert server.delete() == 3
     assert server.on_disk() == set()
     assert list(server.engine.agents.list()) == []
-    assert (len(server.engine.cache._index), len(server.engine.cache._hot)) == (0, 0)
+    assert (len(server.engine.cache.parts.index), len(server.engine.cache.parts._hot)) == (0, 0)
     assert server.talk(CODER, LONG) == 0
 
 
@@ -110,7 +110,7 @@ def test_all_parts_of_a_deleted_agent_go(spec: ModelCacheSpec) -> None:
     assert left < kept
     server.delete(OTHER.name)
     assert server.on_disk() == set()
-    assert (len(server.engine.cache._index), len(server.engine.cache._hot)) == (0, 0)
+    assert (len(server.engine.cache.parts.index), len(server.engine.cache.parts._hot)) == (0, 0)
     assert server.talk(CODER, LONG) == 0
     server.stop()
 
@@ -213,7 +213,7 @@ def test_what_could_not_be_removed_goes_when_it_is_tried_again(spec: ModelCacheS
 def test_what_the_cache_has_forgotten_goes_as_well(server: Administered) -> None:
     server.talk(CODER, LONG)
     first = next(iter(server.engine.blocks.headers(NAMESPACE)))
-    server.engine.cache.forget(first.id)
+    server.engine.cache.parts.forget(first.id)
     assert server.delete() == 3
     assert server.on_disk() == set()
 

@@ -318,9 +318,9 @@ def test_a_tenants_open_agent_is_in_nobody_elses_way() -> None:
         async def nothing() -> int:
             return 1
 
-        assert await bench.agents.while_closed(CODER, nothing) == 1
+        assert await bench.agents.while_closed(CODER, nothing, 0) == 1
         with pytest.raises(AgentBusyError):
-            await bench.agents.while_closed(CODER, nothing, TenantId("acme"))
+            await bench.agents.while_closed(CODER, nothing, 0, TenantId("acme"))
         bench.agents.close(opened)
 
     bench.run(work())

@@ -1,13 +1,16 @@
 import queue
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
 from tests.fakes.blocks import NAMESPACE, OTHER_NAMESPACE, make_part
+from tests.fakes.fixed_clock import FixedClock
 from tests.fakes.memory_agent_store import MemoryAgentStore
 from tests.fakes.observed_stores import PATIENCE_S, ObservedBlocks
 from tests.fakes.recorded_telemetry import RecordedTelemetry
 
 from semantic.application.block_reader import BlockReader
+from semantic.application.tiered_store import TieredStore
 from semantic.application.write_behind import WriteBehind
 from semantic.domain.block import PartId, PartKind, StoredPart
 
@@ -18,16 +21,28 @@ FOREIGN = make_part((1, 2), kind=PartKind.SLIDING, namespace=OTHER_NAMESPACE)
 class Bench:
     def __init__(self) -> None:
         self.blocks = ObservedBlocks()
-        self.telemetry = RecordedTelemetry()
+        self.telemetry, self.clock = RecordedTelemetry(), FixedClock()
         self.writes = WriteBehind(self.blocks, MemoryAgentStore(), 1 << 20, self.telemetry)
-        self.reader = BlockReader(self.blocks, self.writes, 2, self.telemetry)
+        self.reader = BlockReader(
+            TieredStore(self.blocks, self.writes), 2, self.clock, self.telemetry
+        )
         self.arrivals: queue.SimpleQueue[tuple[PartId, StoredPart | None]] = queue.SimpleQueue()
 
     def read(self, *parts: PartId) -> dict[PartId, StoredPart | None]:
-        self.reader.read(NAMESPACE, parts, lambda part, found: self.arrivals.put((part, found)))
+        self.reader.read(
+            NAMESPACE,
+            dict.fromkeys(parts, 1),
+            lambda part, found: self.arrivals.put((part, found)),
+        )
         arrived = [self.arrivals.get(timeout=PATIENCE_S) for _ in parts]
         assert len(dict(arrived)) == len(parts)
         return dict(arrived)
+
+    def wait_until(self, met: Callable[[], bool]) -> None:
+        """Return once it is so; nobody tells when a thread is through."""
+        limit = time.monotonic() + PATIENCE_S
+        while not met():
+            assert time.monotonic() < limit
 
     def close(self) -> None:
         self.blocks.reading.open()
@@ -110,13 +125,13 @@ def test_after_close_reads_under_way_end_and_no_more_begin(bench: Bench) -> None
     bench.blocks.reading.shut()
     arrived: list[PartId] = []
     for one in (GOOD, BAD, FOREIGN):
-        bench.reader.read(NAMESPACE, [one.header.id], lambda part, _: arrived.append(part))
+        bench.reader.read(NAMESPACE, {one.header.id: 1}, lambda part, _: arrived.append(part))
     bench.blocks.reading.wait_reached()
     bench.blocks.reading.wait_reached()
     bench.reader.close()
     bench.blocks.reading.open()
     with pytest.raises(RuntimeError):
-        bench.reader.read(NAMESPACE, [GOOD.header.id], lambda part, _: arrived.append(part))
-    bench.reader._pool.shutdown(wait=True)
+        bench.reader.read(NAMESPACE, {GOOD.header.id: 1}, lambda part, _: arrived.append(part))
+    bench.wait_until(lambda: len(arrived) == 2)
     assert set(arrived) == {GOOD.header.id, BAD.header.id}
     assert len(arrived) == 2

@@ -119,4 +119,4 @@ def test_written_blocks_have_their_tokens_fetched(made: list[LimitedBench]) -> N
     bench.keep(tokens_of(600))
     bench.catch_up()
     assert bench.matched((*tokens_of(300), 94, 94)) == 300
-    assert all(node.tokens is None for node in bench.cache._index._tree._nodes.values())
+    assert all(node.tokens is None for node in bench.cache.parts.index._tree._nodes.values())

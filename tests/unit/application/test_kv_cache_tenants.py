@@ -41,7 +41,7 @@ def go_on(bench: Bench, prompt: Tokens, tenant: TenantId) -> Running:
     uses = bench.cache.match(prompt, tenant)
     held: dict[PartId, PartHandle] = {}
     for part in (part for use in uses for part in use.ids):
-        handle = bench.cache.hot(part)
+        handle = bench.cache.parts.hot(part)
         assert handle is not None
         held[part] = handle
     position = sum(use.length for use in uses)
@@ -110,7 +110,7 @@ def test_a_tenant_never_writes_what_public_blocks_lack(bench: Bench) -> None:
     # As after a public conversation whose sliding parts were not worth the disk.
     for part in [part for part in published if part.kind is PartKind.SLIDING]:
         bench.blocks.delete(NAMESPACE, part)
-        bench.cache._memory_only.add(part)
+        bench.cache.parts._memory_only.add(part)
     left = {header.id for header in bench.blocks.headers(NAMESPACE)}
     go_on(bench, (*system, 1, *tokens_of(40, seed=3)), ANN).end()
     assert {h.id for h in stored(bench) if h.tenant == PUBLIC} == left
@@ -123,9 +123,9 @@ def test_a_tenant_does_not_hurry_public_parts_out_of_memory(
     system = tokens_of(512)
     keep(bench, (*system, 1), PUBLIC)
     public = set(keys_of(system, PUBLIC))
-    bench.cache._memory_only.update(PartId(key, PartKind.SLIDING) for key in public)
+    bench.cache.parts._memory_only.update(PartId(key, PartKind.SLIDING) for key in public)
     hurried: list[PartId] = []
-    monkeypatch.setattr(bench.cache._hot, "first_to_go", hurried.append)
+    monkeypatch.setattr(bench.cache.parts._hot, "first_to_go", hurried.append)
     go_on(bench, (*system, 1, *tokens_of(900, seed=3)), ANN).end()
     assert hurried
     assert not public & {part.key for part in hurried}
@@ -159,9 +159,9 @@ def test_an_answer_that_was_cancelled_at_once_adds_nothing_to_what_is_public() -
     running.prefill(512)
     uses = bench.cache.match((*system, 2), ANN)
     bench.cache.restored(running.chain, uses, {})
-    bench.cache.forget(state)
+    bench.cache.parts.forget(state)
     running.end()
-    assert state not in bench.cache._index
+    assert state not in bench.cache.parts.index
     bench.flush()
 
 

@@ -267,7 +267,7 @@ class TestBadParts:
         for message in came:
             bench.work.arrived(*message)
         assert job.sequence.state is SequenceState.LOADING
-        had = {part for _, part, _ in came}
+        had = {part for part, _ in came}
         known = known_of(model, bench, LONG, had.__contains__)
         bench.engine.clock.now += bench.engine.read_timeout_s
         bench.settle()

@@ -161,7 +161,7 @@ class TestSliding:
         running.decode(1)
         assert len(running.chain.keys) == length // BLOCK_SIZE
         last = keys_of(tokens)[-1]
-        assert bench.cache.hot(PartId(last, SLIDING)) is not None
+        assert bench.cache.parts.hot(PartId(last, SLIDING)) is not None
         assert bench.matched((*tokens, 94, 94)) == length
         assert bench.restarted().matched((*tokens, 94)) == length - 1
 
@@ -334,11 +334,11 @@ class TestThinning:
     def test_what_was_given_up_is_out_of_memory_too(self) -> None:
         bench = Bench(HYBRID, resume_points=3)
         first = bench.answer(tokens_of(130), 20, 50)
-        assert bench.cache.hot(ids_of(first)[0]) is not None
+        assert bench.cache.parts.hot(ids_of(first)[0]) is not None
         self.turns(bench, 1)
         for turn in range(4):
             first = bench.answer((*first, *tokens_of(30, seed=turn)), 20, 50)
-        assert len(bench.cache._hot) == len(bench.stored())
+        assert len(bench.cache.parts._hot) == len(bench.stored())
 
     def test_where_any_position_serves_nothing_is_given_up(self) -> None:
         bench = Bench(UNIFORM, resume_points=1)
@@ -368,10 +368,10 @@ class TestMemoryOnly:
         bench.catch_up()
         for kind in spec.resume_rule.extras:
             part = PartId(tail.key, kind)
-            assert bench.cache.forget(part) == (part,)
-            assert part not in bench.cache._index
-            assert bench.cache.hot(part) is None
-        assert tail in bench.cache._index
+            assert bench.cache.parts.forget(part) == (part,)
+            assert part not in bench.cache.parts.index
+            assert bench.cache.parts.hot(part) is None
+        assert tail in bench.cache.parts.index
         assert bench.matched((*tokens, 94)) < 600
         running.leave()
         bench.begin((*tokens, 94)).prefill_as_planned()
@@ -388,8 +388,10 @@ class TestMemoryOnly:
         running.prefill_as_planned()  # no room for any of it
         bench.catch_up()
         running.decode(3)
-        running.end()
         assert bench.ends_of(FULL) == [256]
+        bench.blocks.writing.shut()
+        running.end()  # there is room for the block, and for it alone
+        assert bench.ends_of(FULL) == [256, 256]
         assert bench.ends_of(TAIL, SLIDING, STATE) == []
         assert bench.matched((*tokens_of(300), 94)) == 299
 
@@ -448,7 +450,7 @@ class TestAdopt:
                 expected = prompt[position : position + use.length]
                 handle = bench.cache.adopt(part, expected, found)
                 assert handle is not None
-                assert bench.cache.hot(part) is handle
+                assert bench.cache.parts.hot(part) is handle
             position += use.length
         assert position == 599
         assert bench.warnings() == []
@@ -460,7 +462,7 @@ class TestDiscover:
         bench = Bench(SPECS[model], state_interval=256)
         tokens = bench.answer(tokens_of(900), 30, system_end=300)
         bench = bench.restarted()
-        assert len(bench.cache._index) == len(bench.ends_of(FULL, TAIL))
+        assert len(bench.cache.parts.index) == len(bench.ends_of(FULL, TAIL))
         for length in (len(tokens) + 1, 900, 301):
             assert bench.matched((*tokens, 94)[:length]) == length - 1
 

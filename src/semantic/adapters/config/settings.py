@@ -101,6 +101,7 @@ class StoreSettings(_Section):
     queue_bytes: Bytes
     state_interval: Count
     resume_points: Annotated[int, Field(ge=2)]
+    restore: Literal["auto", "always"]
     reader_threads: Annotated[int, Field(ge=1, le=64)]
     read_timeout_s: Seconds
     durability: Literal["relaxed", "full"]
