@@ -57,6 +57,17 @@ class MemoryBlockStore:
             key: self._tokens[namespace, key] for key in keys if (namespace, key) in self._tokens
         }
 
+    def committed(self, namespace: Namespace, keys: Sequence[BlockKey]) -> frozenset[BlockKey]:
+        there = {header.key for header in self.headers(namespace) if header.kind.begins}
+        return frozenset(there.intersection(keys))
+
+    def following(self, namespace: Namespace, parent: BlockKey) -> Sequence[bytes]:
+        return [
+            token_bytes(header.tokens)
+            for header in self.headers(namespace)
+            if header.parent == parent and header.kind.begins
+        ]
+
     def nbytes(self, namespace: Namespace, part: PartId) -> int:
         found = self._parts.get((namespace, part))
         return found.nbytes if found else 0

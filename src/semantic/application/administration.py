@@ -6,6 +6,7 @@ Implements the port `Administration`. Runs on the event loop; stores are read on
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Protocol
 
 from semantic.application import agent_inspection
 from semantic.application.agent_deletion import delete_memory, private_parts
@@ -18,7 +19,7 @@ from semantic.domain.errors import CachePersistenceError
 from semantic.domain.ids import Namespace
 from semantic.ports.administration import AgentFootprint, AgentSummary, Deletion
 from semantic.ports.agent_store import AgentStore
-from semantic.ports.block_store import BlockStore
+from semantic.ports.block_store import BlockStore, DurableBlocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +32,19 @@ class ServedMemory:
     writes: WriteBehind
 
 
+class AdministeredBlocks(BlockStore, DurableBlocks, Protocol):
+    """A store that can also say what would survive."""
+
+
 class LiveAdministration:
     """Administers the store of a running server. `timeout_s`: how long the disk may take."""
 
     def __init__(
-        self, records: AgentStore, blocks: BlockStore, served: ServedMemory, timeout_s: float
+        self,
+        records: AgentStore,
+        blocks: AdministeredBlocks,
+        served: ServedMemory,
+        timeout_s: float,
     ) -> None:
         self._records = records
         self._blocks = blocks
@@ -44,12 +53,16 @@ class LiveAdministration:
 
     async def agents(self) -> tuple[AgentSummary, ...]:
         """All memories, ordered by name."""
-        return await asyncio.to_thread(agent_inspection.agents, self._records)
+        return await asyncio.to_thread(
+            agent_inspection.agents, self._records, self._blocks, self._served.agents.unsaved()
+        )
 
     async def agent(self, name: str) -> tuple[AgentFootprint, ...]:
         """One agent's memories; see the port."""
         return await asyncio.to_thread(
-            agent_inspection.footprints, name, self._records, self._blocks
+            agent_inspection.footprints,
+            *(name, self._records, self._blocks, self._blocks),
+            self._served.agents.unsaved(),
         )
 
     async def delete_agent(self, name: str) -> Deletion:

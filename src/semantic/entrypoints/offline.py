@@ -10,6 +10,7 @@ from semantic.adapters.outbound.storage import index_rebuild, store_survey
 from semantic.adapters.outbound.storage.agent_files import AgentFiles
 from semantic.adapters.outbound.storage.agent_listing import AgentListing
 from semantic.adapters.outbound.storage.block_listing import BlockListing
+from semantic.adapters.outbound.storage.committed_blocks import CommittedBlocks
 from semantic.adapters.outbound.storage.disk_space import DiskSpace
 from semantic.adapters.outbound.storage.indexed_blocks import IndexedBlocks
 from semantic.adapters.outbound.storage.store_lock import StoreLock
@@ -20,7 +21,7 @@ from semantic.application import store_totals
 from semantic.application.store_totals import Pruned
 from semantic.domain.errors import CachePersistenceError
 from semantic.ports.agent_store import AgentCatalogue, AgentStore
-from semantic.ports.block_store import BlockCatalogue, BlockStore
+from semantic.ports.block_store import BlockCatalogue, BlockStore, DurableBlocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class LookedAt:
 
     records: AgentCatalogue
     blocks: BlockCatalogue
+    durable: DurableBlocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,8 @@ def look_at(root: Path) -> LookedAt:
     except OSError as error:
         raise CachePersistenceError(f"{root} cannot be read: {error.strerror}") from error
     telemetry = StructuredLog()
-    return LookedAt(AgentListing(root, telemetry), BlockListing(root, telemetry))
+    blocks = BlockListing(root, telemetry)
+    return LookedAt(AgentListing(root, telemetry), blocks, CommittedBlocks(root, blocks))
 
 
 @contextmanager

@@ -23,6 +23,16 @@ class BlockCatalogue(Protocol):
         """The tokens of blocks, as `token_bytes` writes them; of unknown ones there are none."""
 
 
+class DurableBlocks(Protocol):
+    """Which blocks would still be known if the process that owns the store were killed now."""
+
+    def committed(self, namespace: Namespace, keys: Sequence[BlockKey]) -> frozenset[BlockKey]:
+        """Those of these blocks that would."""
+
+    def following(self, namespace: Namespace, parent: BlockKey) -> Sequence[bytes]:
+        """The tokens of all such blocks that follow `parent`, as `token_bytes` writes them."""
+
+
 class BlockStore(BlockCatalogue, Protocol):
     """Immutable parts of blocks by name. Safe to call from several threads."""
 

@@ -108,6 +108,14 @@ class IndexedBlocks:
         """The tokens of blocks; see the port."""
         return self.index.tokens(namespace, keys)
 
+    def committed(self, namespace: Namespace, keys: Sequence[BlockKey]) -> frozenset[BlockKey]:
+        """Those of these blocks whose rows are durable; see the port `DurableBlocks`."""
+        return self.index.committed(namespace, keys)
+
+    def following(self, namespace: Namespace, parent: BlockKey) -> Sequence[bytes]:
+        """The tokens of such blocks after another; see the port `DurableBlocks`."""
+        return self.index.following(namespace, parent)
+
     def nbytes(self, namespace: Namespace, part: PartId) -> int:
         """Bytes that a part's file holds; 0 if it is not there any more."""
         return self._files.nbytes(namespace, part)
