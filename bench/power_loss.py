@@ -54,7 +54,12 @@ def run(found: Sequence[Recording], folder: Path, states: int, opened: int, seed
     """Try so many states of recordings, of the longer ones more, and open the store on some."""
     tried = Tried()
     numbers = random.Random(seed)  # noqa: S311 - reproducible, no secrets
-    of = numbers.choices(range(len(found)), [len(one.trace) for one in found], k=states + opened)
+    # Each workload is tried as often as the others, however many ways there are to be killed in it.
+    lengths: dict[str, int] = {}
+    for one in found:
+        lengths[one.workload] = lengths.get(one.workload, 0) + len(one.trace)
+    weights = [len(one.trace) / lengths[one.workload] for one in found]
+    of = numbers.choices(range(len(found)), weights, k=states + opened)
     for number, recording in enumerate(found):
         judge = Judge(recording.trace, folder / f"judged-{recording.name}")
         for state in judge.loss.states(of[:states].count(number), seed):

@@ -1,12 +1,16 @@
 """The main job: a server is killed, started again, and its agents go on where they were."""
 
 import shutil
+import time
 from pathlib import Path
 
+import httpx
 import pytest
 from bench.conversations import SCRIPTS, Conversation, Turn
 from bench.server_process import ServerProcess
 from tests.e2e.conftest import StartServer, connect
+
+from semantic.entrypoints import server_note
 
 HISTORY_TOKENS = 540
 """More than two blocks, and a tail."""
@@ -71,6 +75,43 @@ def test_after_sigkill_the_agent_goes_on_with_the_same_words(
     assert second.cached_tokens == first.prompt_tokens + 6
     assert second.cached_tokens == second_whole.cached_tokens
     assert second.ttft_s < first.ttft_s
+
+
+def durable_tokens(server: ServerProcess) -> int:
+    """What would survive of the only agent, as the server says."""
+    note = server_note.read(server.store)
+    assert note is not None
+    found = httpx.get(
+        f"{note.url}/admin/agents", headers={"Authorization": f"Bearer {note.token}"}
+    ).json()["data"]
+    return sum(agent["durable_tokens"] for agent in found)
+
+
+@pytest.mark.parametrize("awaits", ["durable_tokens", "SIGTERM"])
+def test_relaxed_what_is_called_durable_and_all_at_a_regular_end_is_remembered(
+    tmp_path: Path,
+    settings_of_servers: dict[str, str],
+    uninterrupted: tuple[Path, Turn, Turn, Conversation],
+    awaits: str,
+) -> None:
+    relaxed = settings_of_servers | {"SEMANTIC_STORE__DURABILITY": "relaxed"}
+    server = ServerProcess(tmp_path / "store", log=tmp_path / "log", settings=relaxed)
+    with server:
+        conversation, first = first_turn(server)
+        said = first.prompt_tokens + 6
+        if awaits == "SIGTERM":
+            assert server.stop() == 0
+        else:
+            begin = time.monotonic()
+            while (durable := durable_tokens(server)) < said:
+                assert durable == 0  # the record comes after all blocks
+                assert time.monotonic() < begin + 30
+            assert durable == said
+            server.kill()
+    with server:
+        second = second_turn(server, conversation)
+    assert second.cached_tokens == said
+    assert second.text == uninterrupted[2].text
 
 
 def test_blocks_hold_256_tokens_and_a_tail_the_rest(

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from semantic.domain.block import BlockHeader, PartId, PartKind, PartOutline, StoredPart
 from semantic.domain.block_hash import token_bytes
 from semantic.domain.errors import CacheCorruptionError, CachePersistenceError
-from semantic.domain.ids import BlockKey, Namespace
+from semantic.domain.ids import BlockKey, Namespace, TenantId
 
 
 class MemoryBlockStore:
@@ -56,6 +56,19 @@ class MemoryBlockStore:
         return {
             key: self._tokens[namespace, key] for key in keys if (namespace, key) in self._tokens
         }
+
+    def committed(self, namespace: Namespace, keys: Sequence[BlockKey]) -> frozenset[BlockKey]:
+        there = {header.key for header in self.headers(namespace) if header.kind.begins}
+        return frozenset(there.intersection(keys))
+
+    def following(
+        self, namespace: Namespace, parent: BlockKey, tenant: TenantId
+    ) -> Sequence[bytes]:
+        return [
+            token_bytes(header.tokens)
+            for header in self.headers(namespace)
+            if (header.parent, header.tenant) == (parent, tenant) and header.kind.begins
+        ]
 
     def nbytes(self, namespace: Namespace, part: PartId) -> int:
         found = self._parts.get((namespace, part))

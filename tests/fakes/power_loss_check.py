@@ -23,6 +23,7 @@ from semantic.adapters.outbound.storage.block_files import BlockFiles
 from semantic.adapters.outbound.storage.block_index import BlockIndex
 from semantic.adapters.outbound.storage.block_listing import BlockListing, part_of
 from semantic.adapters.outbound.storage.indexed_blocks import IndexedBlocks
+from semantic.application.agent_inspection import durable_tokens
 from semantic.domain.agent import AgentId, AgentRecord
 from semantic.domain.block import PartId, PartOutline, StoredPart
 from semantic.domain.block_hash import root_key, token_bytes
@@ -122,8 +123,10 @@ class Judge:
         rows = self._known(state)
         if rows is None:  # it is made anew, from the files
             rows = _of(whole.values())
-        elif strangers := rows.outlines.keys() - expected.parts.keys() - expected.maybe:
-            yield f"known though deleted: {strangers}"
+        else:
+            yield from _holes(rows)
+            strangers = rows.outlines.keys() - expected.parts.keys() - expected.maybe
+            yield from (f"known though deleted: {name}" for name in strangers)
         yield from (f"not whole: {path}" for path, part in found.items() if part is None)
         yield from (
             f"not what was written: {name}"
@@ -138,14 +141,7 @@ class Judge:
             or rows.tokens.get(name.key) != token_bytes(part.header.tokens)
         )
         yield from (f"dangling: {name}" for name in rows.outlines if name not in whole)
-        yield from self._holes(rows)
         yield from self._wrong_records(state, expected, rows)
-
-    def _holes(self, rows: Rows) -> Iterator[str]:
-        blocks = {name.key for name in rows.outlines if name.kind.begins}
-        for outline in rows.outlines.values():
-            if outline.start and outline.parent not in blocks:
-                yield f"a hole before {outline.id}"
 
     def _wrong_records(self, state: State, expected: Expected, rows: Rows) -> Iterator[str]:
         seen = set()
@@ -252,6 +248,8 @@ class Judge:
             for agent, records in expected.records.items():
                 if (found := agents.load(agent)) not in records:
                     yield f"opened, {agent.name}'s record is {found}"
+                if found and agent.key not in expected.forgetting and not _durable(found, blocks):
+                    yield f"opened, not all of {agent.name} is durable"
             yield from (f"opened, {event[1]}" for event in telemetry.events if event[0] != "info")
             new = make_part((7, 7, 7))
             blocks.put(new)
@@ -290,6 +288,22 @@ def _of(parts: Iterable[StoredPart]) -> Rows:
     return Rows(
         {header.id: header.outline for header in headers},
         {header.key: token_bytes(header.tokens) for header in headers},
+    )
+
+
+def _holes(rows: Rows) -> Iterator[str]:
+    """What follows a block that is not there. In an index made from files it may: see `match`."""
+    blocks = {name.key for name in rows.outlines if name.kind.begins}
+    for outline in rows.outlines.values():
+        if outline.start and outline.parent not in blocks:
+            yield f"a hole before {outline.id}"
+
+
+def _durable(record: AgentRecord, blocks: IndexedBlocks) -> bool:
+    """Whether all is durable that is remembered: no record is saved before its blocks."""
+    return all(
+        durable_tokens(branch.ids, record, SECRET, blocks) == len(branch.ids)
+        for branch in record.branches
     )
 
 

@@ -72,6 +72,11 @@ class Recording:
     name: str
     trace: tuple[Op, ...]
 
+    @property
+    def workload(self) -> str:
+        """The name without the moment at which it was killed."""
+        return self.name.rstrip("_0123456789")
+
 
 class _Blocks(IndexedBlocks):
     def __init__(self, root: Path, disk: RecordedDisk) -> None:

@@ -18,6 +18,7 @@ from semantic.domain.block import PartId, num_blocks
 from semantic.domain.errors import CachePersistenceError
 from semantic.domain.ids import DEFAULT_TENANT, Namespace, TenantId
 from semantic.ports.administration import AgentFootprint, AgentSummary, Deletion
+from semantic.ports.block_store import DurableBlocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,21 +34,27 @@ class ServedMemory:
 class LiveAdministration:
     """Administers the store of a running server. `timeout_s`: how long the disk may take."""
 
-    def __init__(self, stored: Forgettable, served: ServedMemory, timeout_s: float) -> None:
+    def __init__(
+        self, stored: Forgettable, durable: DurableBlocks, served: ServedMemory, timeout_s: float
+    ) -> None:
         self._stored = stored
+        self._seen = Remembered(stored.records, stored.blocks, stored.secret, durable)
         self._served = served
         self._timeout_s = timeout_s
 
     async def agents(self, tenant: TenantId = DEFAULT_TENANT) -> tuple[AgentSummary, ...]:
         """All memories, ordered by name."""
-        return await asyncio.to_thread(agent_inspection.agents, self._stored.records, tenant)
+        unsaved = self._served.agents.unsaved()
+        return await asyncio.to_thread(agent_inspection.agents, self._seen, tenant, unsaved)
 
     async def agent(
         self, name: str, tenant: TenantId = DEFAULT_TENANT
     ) -> tuple[AgentFootprint, ...]:
         """One agent's memories; see the port."""
-        stored = Remembered(self._stored.records, self._stored.blocks, self._stored.secret)
-        return await asyncio.to_thread(agent_inspection.footprints, name, stored, tenant)
+        unsaved = self._served.agents.unsaved()
+        return await asyncio.to_thread(
+            agent_inspection.footprints, name, self._seen, tenant, unsaved
+        )
 
     async def delete_agent(self, name: str, tenant: TenantId = DEFAULT_TENANT) -> Deletion:
         """Forget an agent; see the port."""

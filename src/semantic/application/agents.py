@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from semantic.application.agent_inspection import Memory
 from semantic.application.write_behind import WriteBehind
 from semantic.domain.agent import AgentId, AgentRecord, Recall, Segment, remember
 from semantic.domain.errors import AgentBusyError
@@ -23,10 +24,14 @@ Result = TypeVar("Result")
 
 @dataclass(slots=True)
 class OpenAgent:
-    """An agent with requests in flight. `users` counts them, and the `saves` being written."""
+    """An agent with requests in flight. `users` counts them, and the `saves` being written.
+
+    `saved` is the record that is safe on disk, None if there is none.
+    """
 
     agent: AgentId
     record: AgentRecord
+    saved: AgentRecord | None = None
     users: int = 0
     saves: int = 0
     reading: asyncio.Task[None] | None = None
@@ -107,9 +112,11 @@ class Agents:
             done.set_result(None)
             self.close(opened)
 
-    def unsaved(self) -> tuple[AgentRecord, ...]:
-        """Records of turns that have ended and are still to be written."""
-        return tuple(opened.record for opened in self._open.values() if opened.saves)
+    def unsaved(self) -> tuple[Memory, ...]:
+        """Memories with turns that have ended and are still to be written."""
+        return tuple(
+            Memory(opened.record, opened.saved) for opened in self._open.values() if opened.saves
+        )
 
     def remember(
         self, opened: OpenAgent, recalled: Recall, new: tuple[Segment, ...]
@@ -126,9 +133,12 @@ class Agents:
         # Until the record is written, the store's is older: who opens the agent must find this one.
         opened.users += 1
         opened.saves += 1
+        record = opened.record
 
         def resolve(saved: bool) -> None:  # noqa: FBT001 - the writer's callback
             opened.saves -= 1
+            if saved:
+                opened.saved = record
             self.close(opened)
             if not outcome.done():
                 outcome.set_result(saved)
@@ -138,7 +148,7 @@ class Agents:
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(resolve, saved)
 
-        self._writes.save(opened.agent, opened.record, written)
+        self._writes.save(opened.agent, record, written)
         return outcome
 
     def _empty(self, agent: AgentId, tenant: TenantId) -> AgentRecord:
@@ -151,5 +161,5 @@ class Agents:
     async def _read(self, opened: OpenAgent) -> None:
         record = await asyncio.to_thread(self._store.load, opened.agent)
         if record is not None:
-            opened.record = record
+            opened.record = opened.saved = record
         opened.reading = None

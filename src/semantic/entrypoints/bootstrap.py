@@ -141,7 +141,7 @@ def build(settings: Settings, admin_token: str) -> Application:
     limits = Limits(http.max_body_bytes, http.ping_interval_s, http.cut_off_s)
     served = ServedMemory(capabilities.namespace, agents, engine, writes)
     stored = Forgettable(records, tiers, secret)
-    administration = LiveAdministration(stored, served, settings.store.commit_timeout_s)
+    administration = LiveAdministration(stored, blocks, served, settings.store.commit_timeout_s)
     app = create_app(
         RequestLog(generation, clock, telemetry),
         telemetry,

@@ -10,6 +10,7 @@ from semantic.adapters.outbound.storage import index_rebuild, secret_file, store
 from semantic.adapters.outbound.storage.agent_files import AgentFiles
 from semantic.adapters.outbound.storage.agent_listing import AgentListing
 from semantic.adapters.outbound.storage.block_listing import BlockListing
+from semantic.adapters.outbound.storage.committed_blocks import CommittedBlocks
 from semantic.adapters.outbound.storage.disk_space import DiskSpace
 from semantic.adapters.outbound.storage.indexed_blocks import IndexedBlocks
 from semantic.adapters.outbound.storage.store_lock import StoreLock
@@ -44,9 +45,9 @@ def look_at(root: Path) -> Remembered:
     except OSError as error:
         raise CachePersistenceError(f"{root} cannot be read: {error.strerror}") from error
     telemetry = StructuredLog()
-    return Remembered(
-        AgentListing(root, telemetry), BlockListing(root, telemetry), secret_file.seen(root)
-    )
+    blocks = BlockListing(root, telemetry)
+    committed = CommittedBlocks(root, blocks)
+    return Remembered(AgentListing(root, telemetry), blocks, secret_file.seen(root), committed)
 
 
 @contextmanager

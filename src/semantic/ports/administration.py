@@ -18,6 +18,10 @@ class AgentSummary:
     """Tokens of all branches, a shared beginning counted once."""
     last_used: float
     """Seconds since the epoch."""
+    durable_tokens: int
+    """Tokens of the newest branch that survive if the server is killed now."""
+    durable_branches: tuple[int, ...]
+    """The same of each branch, in the order of `branches`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 from semantic.domain.block import BlockHeader, PartId, PartOutline, StoredPart
-from semantic.domain.ids import BlockKey, Namespace
+from semantic.domain.ids import BlockKey, Namespace, TenantId
 
 
 class BlockCatalogue(Protocol):
@@ -21,6 +21,18 @@ class BlockCatalogue(Protocol):
 
     def tokens(self, namespace: Namespace, keys: Sequence[BlockKey]) -> Mapping[BlockKey, bytes]:
         """The tokens of blocks, as `token_bytes` writes them; of unknown ones there are none."""
+
+
+class DurableBlocks(Protocol):
+    """Which blocks would still be known if the process that owns the store were killed now."""
+
+    def committed(self, namespace: Namespace, keys: Sequence[BlockKey]) -> frozenset[BlockKey]:
+        """Those of these blocks that would."""
+
+    def following(
+        self, namespace: Namespace, parent: BlockKey, tenant: TenantId
+    ) -> Sequence[bytes]:
+        """The tokens of a tenant's such blocks after `parent`, as `token_bytes` writes them."""
 
 
 class BlockStore(BlockCatalogue, Protocol):

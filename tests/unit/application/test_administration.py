@@ -41,7 +41,7 @@ class Administered(Server):
     def administration(self, timeout_s: float = 10.0) -> Administration:
         served = ServedMemory(NAMESPACE, self.agents, self.engine.loop, self.engine.writes)
         stored = Forgettable(self.engine.agents, self.engine.blocks, SECRET)
-        return LiveAdministration(stored, served, timeout_s)
+        return LiveAdministration(stored, self.engine.blocks, served, timeout_s)
 
     def start(self) -> "Administered":
         super().start()

@@ -44,9 +44,9 @@ def test_agents_are_listed_for_people(run: Run, store: str) -> None:
     code, out, err = run("agents", "list", "--store", store)
     assert (code, err) == (0, "")
     heading, odd, alice = out.splitlines()
-    assert heading.split() == ["AGENT", "TOKENS", "BRANCHES", "LAST", "USED", "MODEL"]
+    assert heading.split() == ["AGENT", "TOKENS", "BRANCHES", "DURABLE", "LAST", "USED", "MODEL"]
     assert odd.startswith(ODD)
-    assert alice.split()[:3] == ["alice", "259", "2"]
+    assert alice.split()[:4] == ["alice", "259", "2", "257"]
     assert "\x1b" not in out
 
 
@@ -56,6 +56,7 @@ def test_agents_are_listed_for_programs(run: Run, store: str) -> None:
     assert (code, odd["name"]) == (0, ODD)
     assert alice["branches"] == [258, 257]
     assert alice["tokens"] == 259
+    assert (alice["durable_tokens"], alice["durable_branches"]) == (257, [258, 257])
     assert len(alice["namespace"]) == 64
     assert alice["last_used"] == "1970-01-01T00:00:05Z"
 
@@ -86,6 +87,7 @@ def test_an_agent_is_shown_with_what_it_takes(run: Run, store: str) -> None:
     [shown] = json.loads(run("agents", "show", ODD, "--store", store, "--json")[1])
     assert shown["blocks"] == 2
     assert 0 < shown["bytes_alone"] < shown["bytes"]
+    assert shown["durable_tokens"] == shown["tokens"] == 257
 
 
 @pytest.mark.parametrize("command", ["show", "delete"])

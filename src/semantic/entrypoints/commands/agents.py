@@ -19,6 +19,7 @@ app = typer.Typer(help="What is remembered of each agent.", no_args_is_help=True
 
 Name = Annotated[str, typer.Argument(help="The agent, as in the header X-Agent-ID.")]
 _NAMESPACE_DIGITS = 12
+_TAKES = ("BLOCKS", "ON DISK", "ALONE")
 
 
 @app.command("list")
@@ -28,18 +29,22 @@ def list_agents(
     config: options.Config = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """List agents: one line for each model that an agent talked to."""
+    """List agents: one line for each model that an agent talked to.
+
+    DURABLE tells how many tokens of the newest branch survive if the server is killed now.
+    """
     from semantic.application.agent_inspection import agents  # noqa: PLC0415 - start quickly
     from semantic.entrypoints.offline import look_at  # noqa: PLC0415 - see above
 
     root = _store(store, config)
-    found = agents(look_at(root).records)
+    seen = look_at(root)
+    found = agents(seen)
     if as_json:
         output.print_json([_summary(agent) for agent in found])
     elif not found:
         output.note(f"Nothing is remembered in {root}.")
     else:
-        headings = ("AGENT", "TOKENS", "BRANCHES", "LAST USED", "MODEL")
+        headings = ("AGENT", "TOKENS", "BRANCHES", "DURABLE", "LAST USED", "MODEL")
         output.print_table(headings, [_row(agent) for agent in found])
 
 
@@ -53,7 +58,8 @@ def show_agent(
 ) -> None:
     """Show what is remembered of one agent, and what it takes on disk.
 
-    ALONE is what deleting the agent would free: blocks that no other agent needs.
+    ALONE is what deleting the agent would free: blocks that no other agent needs. DURABLE tells how
+    many tokens of the newest branch survive if the server is killed now.
     """
     from semantic.application.agent_inspection import footprints  # noqa: PLC0415 - start quickly
     from semantic.entrypoints.offline import look_at  # noqa: PLC0415 - see above
@@ -63,7 +69,7 @@ def show_agent(
     if as_json:
         output.print_json([_footprint(memory) for memory in found])
         return
-    headings = ("TOKENS", "BRANCHES", "BLOCKS", "ON DISK", "ALONE", "LAST USED", "MODEL")
+    headings = ("TOKENS", "BRANCHES", "DURABLE", *_TAKES, "LAST USED", "MODEL")
     typer.echo(found[0].summary.name)
     output.print_table(headings, [_long_row(memory) for memory in found])
 
@@ -128,12 +134,13 @@ def _row(agent: "AgentSummary") -> tuple[str, ...]:
         agent.name,
         str(agent.tokens),
         str(len(agent.branches)),
+        str(agent.durable_tokens),
         output.local_time(agent.last_used),
         agent.namespace[:_NAMESPACE_DIGITS],
     )
 
 
 def _long_row(memory: "AgentFootprint") -> tuple[str, ...]:
-    _, tokens, branches, used, model = _row(memory.summary)
+    _, tokens, branches, durable, used, model = _row(memory.summary)
     takes = (str(memory.blocks), output.size(memory.nbytes), output.size(memory.nbytes_alone))
-    return (tokens, branches, *takes, used, model)
+    return (tokens, branches, durable, *takes, used, model)

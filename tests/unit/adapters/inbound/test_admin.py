@@ -1,4 +1,5 @@
 import asyncio
+import json
 from dataclasses import asdict
 
 import httpx
@@ -21,7 +22,7 @@ NAMES = ["alice", "a/b", "../x"[3:], ".", "ü & ?name=#%2F", "🦜"]
 
 @pytest.fixture
 def administration() -> ScriptedAdministration:
-    found = [AgentSummary(name, "n" * 64, (3, 4), 7, 1.5) for name in NAMES]
+    found = [AgentSummary(name, "n" * 64, (3, 4), 7, 1.5, 4, (2, 4)) for name in NAMES]
     return ScriptedAdministration(found)
 
 
@@ -48,7 +49,8 @@ def test_agents_are_listed(administration: ScriptedAdministration) -> None:
     found = ask(administration).json()["data"]
     assert [agent["name"] for agent in found] == NAMES
     expected = asdict(administration.found[0])
-    assert found[0] == {**expected, "branches": list(expected["branches"])}
+    assert found[0] == json.loads(json.dumps(expected))
+    assert found[0]["durable_tokens"] == 4
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -18,6 +18,9 @@ from semantic.domain.ids import BlockKey, Namespace, TenantId, tenant_id
 
 _KEY_BYTES = 32
 _KINDS = {kind.value: kind for kind in PartKind}
+_BEGINNING: tuple[str | bytes, ...] = tuple(kind.value for kind in PartKind if kind.begins)
+_AT_ONCE = 500
+"""Keys looked up with one question: SQLite takes so many values at least."""
 
 
 class IndexRows:
@@ -53,6 +56,32 @@ class IndexRows:
                 *(namespace, lowest, lowest + b"\xff" * (_KEY_BYTES - len(lowest))),
             )
         }
+
+    def committed(self, namespace: Namespace, keys: Sequence[BlockKey]) -> frozenset[BlockKey]:
+        """Those of these blocks that there are; see the port `DurableBlocks`."""
+        found: set[BlockKey] = set()
+        for first in range(0, len(keys), _AT_ONCE):
+            some: list[str | bytes] = [bytes.fromhex(key) for key in keys[first : first + _AT_ONCE]]
+            rows = self._rows(
+                "SELECT key FROM part WHERE namespace = (SELECT id FROM namespace WHERE name = ?) "  # noqa: S608 - only marks
+                f"AND kind IN (?, ?) AND key IN ({', '.join('?' * len(some))})",
+                *(namespace, *_BEGINNING, *some),
+            )
+            found.update(BlockKey(key.hex()) for (key,) in rows)
+        return frozenset(found)
+
+    def following(
+        self, namespace: Namespace, parent: BlockKey, tenant: TenantId
+    ) -> Sequence[bytes]:
+        """The tokens of a tenant's blocks that follow another."""
+        rows = self._rows(
+            "SELECT tokens.tokens FROM part JOIN tokens USING (namespace, key) "
+            "WHERE part.namespace = (SELECT id FROM namespace WHERE name = ?) "
+            "AND part.parent = ? AND kind IN (?, ?) "
+            "AND tenant = (SELECT id FROM tenant WHERE name = ?)",
+            *(namespace, bytes.fromhex(parent), *_BEGINNING, tenant),
+        )
+        return [tokens for (tokens,) in rows]
 
     def outlines(self, namespace: Namespace) -> Iterator[PartOutline]:
         """All parts of a namespace, blocks before what comes after them."""

@@ -13,6 +13,8 @@ import os
 import sqlite3
 from pathlib import Path
 
+from semantic.adapters.outbound.storage.durable_file import sync_directory
+
 VERSION = 2
 """Kept as SQLite's `user_version`."""
 
@@ -35,6 +37,7 @@ CREATE TABLE tokens (
     namespace INTEGER NOT NULL, key BLOB NOT NULL, tokens BLOB NOT NULL,
     PRIMARY KEY (namespace, key)
 );
+CREATE INDEX following ON part (namespace, parent);
 CREATE TABLE written (day TEXT PRIMARY KEY, nbytes INTEGER NOT NULL) WITHOUT ROWID;
 """
 
@@ -85,7 +88,7 @@ def connect_beside(path: Path, *, at_rest: bool = False) -> sqlite3.Connection:
         sqlite3.Error: if it is not there, cannot be opened, or is of another version.
     """
     # Read as it lies there, it gets no files beside it.
-    connection = _connection(f"{path.as_uri()}?{'immutable=1' if at_rest else 'mode=ro'}")
+    connection = _connection(f"{path.as_uri()}?{'mode=ro&immutable=1' if at_rest else 'mode=ro'}")
     try:
         _check(connection)
     except BaseException:
@@ -95,9 +98,12 @@ def connect_beside(path: Path, *, at_rest: bool = False) -> sqlite3.Connection:
 
 
 def remove(path: Path) -> None:
-    """Remove an index that cannot be used."""
-    for file in (path, *(path.with_name(path.name + end) for end in COMPANIONS)):
-        file.unlink(missing_ok=True)
+    """Remove an index, durably before its log: without that it would be one, and lack rows."""
+    if os.path.lexists(path):
+        path.unlink()
+        sync_directory(path.parent)
+    for end in COMPANIONS:
+        path.with_name(path.name + end).unlink(missing_ok=True)
 
 
 def _connection(uri: str) -> sqlite3.Connection:

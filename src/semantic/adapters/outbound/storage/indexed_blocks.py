@@ -21,7 +21,7 @@ from semantic.domain.errors import (
     CachePersistenceError,
     IncompatibleCacheError,
 )
-from semantic.domain.ids import BlockKey, Namespace
+from semantic.domain.ids import BlockKey, Namespace, TenantId
 from semantic.ports.clock import Clock
 from semantic.ports.telemetry import Telemetry
 
@@ -107,6 +107,16 @@ class IndexedBlocks:
     def tokens(self, namespace: Namespace, keys: Sequence[BlockKey]) -> Mapping[BlockKey, bytes]:
         """The tokens of blocks; see the port."""
         return self.index.tokens(namespace, keys)
+
+    def committed(self, namespace: Namespace, keys: Sequence[BlockKey]) -> frozenset[BlockKey]:
+        """Those of these blocks whose rows are durable; see the port `DurableBlocks`."""
+        return self.index.committed(namespace, keys)
+
+    def following(
+        self, namespace: Namespace, parent: BlockKey, tenant: TenantId
+    ) -> Sequence[bytes]:
+        """The tokens of such blocks after another; see the port `DurableBlocks`."""
+        return self.index.following(namespace, parent, tenant)
 
     def nbytes(self, namespace: Namespace, part: PartId) -> int:
         """Bytes that a part's file holds; 0 if it is not there any more."""

@@ -32,6 +32,8 @@ SITES = {
     "sync_directories < sync_directory < move_into_place < rebuild [*/*]",
     # The names that a killed process gave.
     "sync_directories < sync_directory < BlockFiles.put [*/*/blk/*/*]",
+    # An old index is gone before its log, without which it would lack rows.
+    "sync_directories < sync_directory < remove [*/*]",
     # The log of an old index is gone before the new one has its name.
     "sync_directories < sync_directory < rebuild [*/*]",
     # The folders that lead there.
