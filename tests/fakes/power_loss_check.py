@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from tests.fakes.blocks import MINE, NAMESPACE, SECRET, make_part
+from tests.fakes.blocks import MINE, NAMESPACE, SECRET, make_part, plant_secret
 from tests.fakes.fixed_clock import FixedClock
 from tests.fakes.power_loss import LOG, Bytes, PowerLoss, State
 from tests.fakes.power_loss_workloads import ROOT, Deleting, Put, Putting, Saving
 from tests.fakes.recorded_disk import Op
 from tests.fakes.recorded_telemetry import RecordedTelemetry
 
-from semantic.adapters.outbound.storage import index_schema
+from semantic.adapters.outbound.storage import index_schema, secret_file
 from semantic.adapters.outbound.storage.agent_files import AgentFiles
 from semantic.adapters.outbound.storage.block_files import BlockFiles
 from semantic.adapters.outbound.storage.block_index import BlockIndex
@@ -35,6 +35,7 @@ from semantic.domain.prefix_index import PrefixIndex
 _INDEX = f"{ROOT}/{index_schema.FILE}"
 _BLOCKS = f"{ROOT}/blk/"
 _AGENTS = f"{ROOT}/agents/"
+_SECRET = f"{ROOT}/{secret_file.FILE}"
 
 
 @dataclass
@@ -98,6 +99,7 @@ class Judge:
     def __init__(self, trace: Sequence[Op], scratch: Path) -> None:
         self.loss = PowerLoss(trace)
         scratch.mkdir()
+        plant_secret(scratch / ROOT)
         self._scratch = scratch
         self._expected: dict[int, Expected] = {}
         self._parts: dict[tuple[str, Bytes], StoredPart | None] = {}
@@ -116,6 +118,11 @@ class Judge:
     def problems(self, state: State) -> Iterator[str]:
         """What is wrong, piece by piece."""
         expected = self.expected(state.cut)
+        secret = state.files.get(_SECRET)
+        kept = any(_is_part(path) or path.startswith(_AGENTS) for path in state.files)
+        # A torn one refuses to open, and so does none beside what was kept under it.
+        if self.loss.bytes_of(secret) != SECRET.value if secret else kept:
+            yield "the secret is lost"
         found = {
             path: self._part(path, state.files[path]) for path in state.files if _is_part(path)
         }
@@ -144,23 +151,19 @@ class Judge:
         yield from self._wrong_records(state, expected, rows)
 
     def _wrong_records(self, state: State, expected: Expected, rows: Rows) -> Iterator[str]:
+        agents = {SECRET.agent_name(agent.key): agent for agent in expected.records}
         seen = set()
         for path in state.files:
             if path.startswith(_AGENTS):
-                record = self._record(path, state.files[path])
-                seen.add(Path(path).stem)
-                allowed = [
-                    one
-                    for agent, records in expected.records.items()
-                    if agent.key == Path(path).stem
-                    for one in records
-                ]
-                if record is None or record not in allowed:
+                agent = agents[Path(path).stem]
+                record = self._record(path, state.files[path], agent)
+                seen.add(agent)
+                if record is None or record not in expected.records[agent]:
                     yield f"a record that is not what was saved: {path}"
-                elif Path(path).stem not in expected.forgetting and not self._covers(rows, record):
+                elif agent.key not in expected.forgetting and not self._covers(rows, record):
                     yield f"a record without its blocks: {path}"
         for agent, records in expected.records.items():
-            if agent.key not in seen and None not in records:
+            if agent not in seen and None not in records:
                 yield f"a record is lost: {agent.name}"
 
     def _covers(self, rows: Rows, record: AgentRecord) -> bool:
@@ -181,10 +184,9 @@ class Judge:
                     self._parts[key] = None
         return self._parts[key]
 
-    def _record(self, path: str, content: Bytes) -> AgentRecord | None:
+    def _record(self, path: str, content: Bytes, agent: AgentId) -> AgentRecord | None:
         key = (path, content)
         if key not in self._records:
-            agent = AgentId("unused", AgentKey(Path(path).stem))
             with _laid(self._scratch / path, self.loss.bytes_of(content)):
                 self._records[key] = self._agent_files.load(agent)
         return self._records[key]
@@ -231,6 +233,7 @@ class Judge:
             (folder / path).mkdir(mode=0o700)
         for path, content in state.files.items():
             if content.inode not in self.loss.logs:
+                (folder / path).touch(mode=0o600)
                 (folder / path).write_bytes(self.loss.bytes_of(content))
         if index := state.files.get(_INDEX):
             self._lay_index(folder / _INDEX, index, self._log(state, index))

@@ -5,6 +5,7 @@ alone, so that none is saved by another's syncs; some are killed on the way, and
 goes on with what the last one left in the system's cache.
 """
 
+import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.fakes.blocks import NAMESPACE, make_part
+from tests.fakes.blocks import NAMESPACE, SECRET, make_part
 from tests.fakes.fixed_clock import FixedClock
 from tests.fakes.observed_stores import PATIENCE_S, Gate
 from tests.fakes.recorded_disk import Killed, Op, RecordedDisk
@@ -299,6 +300,8 @@ def _recorded(
     base.mkdir()
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
         disk = RecordedDisk(base, patch)
+        # The store makes its own secret, like any, but one that the judges know.
+        patch.setattr(secrets, "token_bytes", lambda _: SECRET.value)
         died = work(_Process(disk, stack))
         trace = tuple(disk.trace)
         patch.undo()

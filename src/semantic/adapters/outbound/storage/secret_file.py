@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from semantic.adapters.outbound.storage.durable_file import (
-    move_into_place,
     sync_directory,
     write_file,
 )
@@ -94,7 +93,8 @@ def _make(path: Path) -> None:
     fresh = path.with_name(f"{path.name}.new")
     fresh.unlink(missing_ok=True)
     write_file(fresh, (secrets.token_bytes(SECRET_BYTES),))
-    move_into_place(fresh, path)
+    fresh.rename(path)
+    sync_directory(path.parent)
 
 
 def _refuse_if_lost(root: Path) -> None:

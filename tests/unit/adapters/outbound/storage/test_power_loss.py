@@ -25,11 +25,13 @@ SITES = {
     "write_files < StoreFolder._staged < StoreFolder.write_new < BlockFiles.put [*/*/tmp/*]",
     "write_files < StoreFolder._staged < StoreFolder.replace < AgentFiles.save_all [*/*/tmp/*]",
     "move_into_place < rebuild [*/*/index.db]",
+    "write_file < _make [*/*/*]",
     # The names of files, before anybody is told.
     "sync_directories < StoreFolder.write_new < BlockFiles.put [*/*/blk/*/*]",
     "sync_directories < StoreFolder.replace < AgentFiles.save_all [*/*/agents]",
     "sync_directories < sync_directory < AgentFiles.delete [*/*/agents]",
     "sync_directories < sync_directory < move_into_place < rebuild [*/*]",
+    "sync_directories < sync_directory < _make [*/*]",
     # The names that a killed process gave.
     "sync_directories < sync_directory < BlockFiles.put [*/*/blk/*/*]",
     # An old index is gone before its log, without which it would lack rows.
