@@ -116,7 +116,7 @@ def test_a_tenant_never_writes_what_public_blocks_lack(bench: Bench) -> None:
     assert {h.id for h in stored(bench) if h.tenant == PUBLIC} == left
 
 
-def test_a_tenant_does_not_hurry_public_parts_out_of_memory(
+def test_public_parts_are_not_hurried_out_of_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     bench = Bench(LONG_WINDOW)

@@ -156,7 +156,8 @@ class TestMatch:
 
     def test_what_comes_under_anothers_name_is_not_followed(self) -> None:
         """A block whose key is another's, and calls itself ours: as a forged index would say."""
-        index = index_of([replace(ANNS[0], tenant=BEA.tenant)], ANNS[1:])
+        elsewhere = chain(ANN.tenant, (9, 9))
+        index = index_of([replace(ANNS[0], tenant=BEA.tenant)], ANNS[1:], elsewhere)
         assert index.match(PROMPT, ANN) == ()
 
 

@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from semantic.adapters.outbound.storage.indexed_blocks import IndexedBlocks
 from semantic.adapters.outbound.storage.store_lock import StoreLock
 from semantic.adapters.outbound.system.system_clock import SystemClock
 from semantic.domain.block import PartKind
+from semantic.domain.ids import TenantId
 
 Run = Callable[..., tuple[int, str, str]]
 A_DAY = 86400
@@ -167,3 +169,39 @@ def test_what_changes_the_store_is_refused_beside_a_server(
     assert code == 1
     assert "is in use by process" in err
     assert len(files(store)) == 7
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("cache", "stats"),
+        ("cache", "verify"),
+        ("cache", "verify", "--repair"),
+        ("cache", "prune", "--to-size", "0"),
+        ("cache", "rebuild"),
+        ("agents", "list"),
+        ("agents", "show", "alice"),
+        ("agents", "delete", "alice", "--yes"),
+    ],
+    ids=" ".join,
+)
+def test_without_its_secret_a_store_is_left_alone(
+    run: Run, store: str, command: tuple[str, ...]
+) -> None:
+    (Path(store) / "secret.key").unlink()
+    before = files(store)
+    code, _, err = run(*command, "--store", store)
+    assert code == 1
+    assert "secret.key is missing" in err
+    assert files(store) == before
+    assert not (Path(store) / "secret.key").exists()
+
+
+def test_what_each_tenant_takes_is_told_once_there_are_several(run: Run, store: str) -> None:
+    assert "of default:" not in run("cache", "stats", "--store", store)[1]
+    blocks = opened(Path(store), FixedClock(SystemClock().time()))
+    blocks.put(make_part((5, 6), tenant=TenantId("acme")))
+    blocks.close()
+    out = run("cache", "stats", "--store", store)[1]
+    assert re.search(r"^of acme: +1 parts, ", out, re.MULTILINE)
+    assert re.search(r"^of default: +7 parts, ", out, re.MULTILINE)

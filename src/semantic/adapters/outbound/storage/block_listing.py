@@ -73,6 +73,23 @@ class BlockListing:
             if path.suffix == ".st" and (header := self._header(path, None)):
                 yield header, path
 
+    def refuse_foreign(self) -> None:
+        """Make sure that the secret is that of the blocks that lie there: others are swept.
+
+        Raises:
+            CachePersistenceError: if there are any, and none lies where it should.
+        """
+        foreign = False
+        for path in (path for folder in self.places() for path in self.listed(folder)):
+            with suppress(OSError, ValueError, CacheCorruptionError, IncompatibleCacheError):
+                with RegularFile(path) as file:
+                    header = read_layout(file).header
+                if path == self.path(header.namespace, header.id):
+                    return
+                foreign = True
+        if foreign:
+            raise secret_file.foreign(self.folder.parent)
+
     def places(self) -> Iterator[Path]:
         """The folders that hold parts, those of one namespace together."""
         for namespace in self.listed(self.folder):

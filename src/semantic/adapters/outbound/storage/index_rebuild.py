@@ -56,8 +56,10 @@ def rebuild(root: Path, listing: BlockListing) -> int:
     Parts count as used when their file was written. What cannot be trusted is left out.
 
     Raises:
-        CachePersistenceError: if it cannot be made; what was there stays.
+        CachePersistenceError: if it cannot be made, or the secret is another store's; what was
+            there stays.
     """
+    listing.refuse_foreign()
     path, fresh = root / index_schema.FILE, root / f"{index_schema.FILE}.new"
     try:
         index_schema.remove(fresh)

@@ -92,9 +92,9 @@ class IndexRows:
         )
         tenants = self._tenants()
         for key, kind, parent, start, length, tenant in found:
+            parent_key = BlockKey(parent.hex())
             yield PartOutline(
-                *(BlockKey(key.hex()), _KINDS[kind], BlockKey(parent.hex()), start, length),
-                tenant=tenants[tenant],
+                BlockKey(key.hex()), _KINDS[kind], parent_key, start, length, tenants[tenant]
             )
 
     def tokens(self, namespace: Namespace, keys: Sequence[BlockKey]) -> dict[BlockKey, bytes]:

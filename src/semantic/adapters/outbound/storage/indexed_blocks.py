@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from semantic.adapters.outbound.storage import index_rebuild
+from semantic.adapters.outbound.storage import index_rebuild, secret_file
 from semantic.adapters.outbound.storage.block_files import BlockFiles
 from semantic.adapters.outbound.storage.block_index import IndexedPart
 from semantic.adapters.outbound.storage.block_listing import BlockListing, part_of
@@ -33,7 +33,8 @@ class IndexedBlocks:
     """The port `BlockStore` over a folder, which `StoreLock` must hold.
 
     Raises:
-        CachePersistenceError: if the folder cannot be made or written.
+        CachePersistenceError: if the folder cannot be made or written, or its secret is not the
+            one that its blocks were kept under.
     """
 
     def __init__(self, root: Path, telemetry: Telemetry, clock: Clock) -> None:
@@ -44,6 +45,7 @@ class IndexedBlocks:
         # A row and its file change together: whoever lists both must not come in between.
         self._changing = threading.RLock()
         self.index, reason = index_rebuild.opened(root, self._listing)
+        self._refuse_foreign(root)
         if reason is not None:
             telemetry.info("index_made", folder=str(root), reason=reason)
 
@@ -151,6 +153,14 @@ class IndexedBlocks:
                 yield gone
         if removed:
             self._telemetry.info("orphans_swept", files=removed)
+
+    def _refuse_foreign(self, root: Path) -> None:
+        """Under another store's secret all files would seem to be orphans: nothing is touched."""
+        known = {self._listing.place(one).name for one in self.index.namespaces()}
+        there = {folder.name for folder in self._listing.listed(self._listing.folder)}
+        if known and there and not known & there:
+            self.index.close()
+            raise secret_file.foreign(root)
 
     def _sweep(self, folder: Path) -> tuple[int, tuple[PartId, ...]]:
         try:

@@ -67,6 +67,14 @@ def seen(root: Path) -> StoreSecret:
         raise CachePersistenceError(f"{path} cannot be used: {error}") from error
 
 
+def foreign(root: Path) -> CachePersistenceError:
+    """What to say if the secret is not the one that the store's blocks were kept under."""
+    return CachePersistenceError(
+        f"{root / FILE} is another store's: put the one of a copy of this store in its place. "
+        f"{_if_lost(root)}"
+    )
+
+
 def _read(path: Path) -> StoreSecret:
     try:
         with RegularFile(path) as file:

@@ -13,10 +13,11 @@ from tests.fakes.fixed_clock import FixedClock
 from tests.fakes.recorded_telemetry import RecordedTelemetry
 from tests.fakes.remembered import remember, store_blocks, tokens
 
-from semantic.adapters.outbound.storage import secret_file
+from semantic.adapters.outbound.storage import index_rebuild, secret_file
 from semantic.adapters.outbound.storage.agent_files import AgentFiles
 from semantic.adapters.outbound.storage.agent_format import FORMAT as AGENT_FORMAT
 from semantic.adapters.outbound.storage.block_format import FORMAT as BLOCK_FORMAT
+from semantic.adapters.outbound.storage.block_listing import BlockListing
 from semantic.adapters.outbound.storage.indexed_blocks import IndexedBlocks
 from semantic.domain.errors import CachePersistenceError
 from semantic.domain.store_secret import StoreSecret
@@ -213,6 +214,43 @@ def test_under_another_secret_nothing_of_it_is_found(root: Path) -> None:
     telemetry = RecordedTelemetry()
     assert list(AgentFiles(root, telemetry).list()) == []
     assert telemetry.names() == ["agent_skipped"]
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+def test_under_another_secret_blocks_are_not_taken_for_orphans(
+    root: Path, *, indexed: bool
+) -> None:
+    fill(root)
+    plant_secret(root, StoreSecret(bytes(32)))
+    if not indexed:
+        (root / "index.db").unlink()
+    before = sorted(root.rglob("*.st"))
+    for _ in range(2):
+        with pytest.raises(CachePersistenceError, match=r"another store's: put .*copy"):
+            IndexedBlocks(root, RecordedTelemetry(), FixedClock())
+    listing = BlockListing(root, RecordedTelemetry())
+    with pytest.raises(CachePersistenceError, match="another store's"):
+        index_rebuild.rebuild(root, listing)
+    assert len(before) == 2
+    assert sorted(root.rglob("*.st")) == before
+    plant_secret(root)
+    blocks = IndexedBlocks(root, RecordedTelemetry(), FixedClock())
+    assert len(list(blocks.headers(NAMESPACE))) == 2
+    blocks.close()
+
+
+def test_a_block_that_lies_elsewhere_does_not_make_a_secret_anothers(root: Path) -> None:
+    fill(root)
+    first, other = sorted(root.rglob("*.st"))
+    stray = root / "blk" / ("0" * 12) / "00" / first.name
+    stray.parent.mkdir(parents=True)
+    first.rename(stray)
+    assert index_rebuild.rebuild(root, BlockListing(root, RecordedTelemetry())) == 1
+    blocks = IndexedBlocks(root, RecordedTelemetry(), FixedClock())
+    for _ in blocks.sweep():
+        pass
+    assert list(root.rglob("*.st")) == [other]
+    blocks.close()
 
 
 def test_names_tell_nothing_to_who_does_not_know_the_secret(root: Path) -> None:
