@@ -9,7 +9,7 @@ import fcntl
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 Buffer = bytes | memoryview
@@ -121,7 +121,8 @@ def _written(path: Path, chunks: Iterable[Buffer], stack: ExitStack) -> int:
             size += count
     # Nothing of it may be dropped from memory yet, so all this does is to start writing it.
     if size >= _EARLY_BYTES and sys.platform == "linux":
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        with suppress(OSError):
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     return descriptor
 
 

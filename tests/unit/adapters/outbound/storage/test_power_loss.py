@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from bench import power_loss
 from tests.fakes.power_loss_check import Judge
-from tests.fakes.power_loss_workloads import Recording
-from tests.fakes.recorded_disk import Named, Op, Synced, without
+from tests.fakes.power_loss_workloads import Putting, Recording, Saving
+from tests.fakes.recorded_disk import Committed, Marked, Named, Op, Synced, without
 
 from semantic.adapters.outbound.storage.indexed_blocks import IndexedBlocks
 from semantic.application.block_writer import Write
@@ -97,6 +97,18 @@ def test_without_any_one_sync_states_are_bad(
     }
     assert changed
     assert first_problem(changed, fresh) is not None
+
+
+def test_what_waits_together_is_committed_together(recorded: list[Recording]) -> None:
+    """Four blocks, one of which replaces another, and the records of two agents."""
+    (trace,) = [one.trace for one in recorded if one.name == "turns"]
+    said = [(op.what, position) for position, op in enumerate(trace) if isinstance(op, Marked)]
+    (begin,) = [at for what, at in said if isinstance(what, Putting) and len(what.parts) == 4]
+    end = max(at for what, at in said if isinstance(what, Saving) and len(what.records) == 2)
+    done = trace[begin:end]
+    # The blocks are known with one commit, and with another what was replaced is not.
+    assert sum(isinstance(op, Committed) for op in done) == 2
+    assert sum(isinstance(op, Synced) and op.site.endswith("/agents]") for op in done) == 1
 
 
 def renamed_before_synced(trace: tuple[Op, ...]) -> list[Op]:
