@@ -1,11 +1,10 @@
 """How fast what is remembered comes back from the disk, beside what the disk can do.
 
-Writes 4,096 tokens of a cache of Llama 3.1 8B's shape: 16 blocks of 33.5 MB, 537 MB in all. Restores
-them through the store and its reading threads, every byte verified, and reads as many bytes of the
-same disk in plain large pieces with as many threads, turn about; before each the system's cache of
-those files is dropped. Prints medians, and fails below 60 % of the plain rate. Where a machine's
-disk is virtual, what is beneath it may still have them in memory: the ratio holds for that as well,
-and is harder to reach the faster the disk is.
+Writes 4,096 tokens of a cache of Llama 3.1 8B's shape: 16 blocks of 33.5 MB, 537 MB in all. They
+are restored through the store and its reading threads, every byte verified, and read in plain
+large pieces with as many threads, turn about; before each the system forgets the files' pages.
+Prints medians, and fails below 60 % of the plain rate. Where the disk is virtual, the machine
+beneath may still have them in memory: the ratio then is one to a faster disk, and harder to reach.
 """
 
 import argparse
@@ -17,9 +16,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,7 +113,8 @@ class _Bench:
 def measure(root: Path, *, tokens: int = TOKENS, rounds: int = ROUNDS) -> Bandwidth:
     """Fill a store and read it in both ways; each round begins with the other one."""
     bench = _Bench(root, _filled(root, tokens), min(THREADS, os.cpu_count() or 1))
-    restored, plain = [], []
+    restored: list[float] = []
+    plain: list[float] = []
     for number in range(rounds):
         order = [(bench.restore, restored), (bench.read_plainly, plain)]
         for way, seconds in order if number % 2 else reversed(order):

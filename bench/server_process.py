@@ -14,7 +14,7 @@ from typing import Self
 import httpx
 
 _EVERY_SERVER = {"SEMANTIC_STORE__RESTORE": "always"}
-"""What is tried is restoring, also where a small model on a busy machine would be computed sooner."""
+"""What is tried is restoring, also where a small model would be computed sooner."""
 START_TIMEOUT_S = 300.0
 """The first start on a machine converts the default model."""
 STOP_TIMEOUT_S = 30.0

@@ -1,4 +1,4 @@
-"""Any block store, with faults: seeded, so that a run can be repeated, and none unless asked for."""
+"""Any block store, with faults: seeded, so that they come again, and none unless asked for."""
 
 import random
 import threading

@@ -9,7 +9,6 @@ from semantic.domain.block import BlockHeader, PartId, PartKind
 from semantic.domain.block_hash import block_key
 from semantic.domain.ids import BlockKey, Namespace, TokenId
 from semantic.domain.prefix_index import PrefixIndex
-from semantic.domain.resume import ResumeRule
 from semantic.domain.restore_choice import (
     LEAST_SAVING_S,
     LEAST_SPEEDUP,
@@ -18,6 +17,7 @@ from semantic.domain.restore_choice import (
     fastest,
     options,
 )
+from semantic.domain.resume import ResumeRule
 
 ROOT = BlockKey("00" * 32)
 SIZE = 4
