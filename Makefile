@@ -82,6 +82,7 @@ soak: $(READY) ## What tests do in small, at full size: restart with 100,000 blo
 	$(BIN)/python -m bench.write_amplification
 	$(BIN)/python -m bench.power_loss
 	$(BIN)/python -m bench.durability
+	$(BIN)/python -m bench.read_bandwidth
 
 .PHONY: test
 test: $(READY) ## All tests, with the domain's coverage

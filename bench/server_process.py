@@ -13,6 +13,8 @@ from typing import Self
 
 import httpx
 
+_EVERY_SERVER = {"SEMANTIC_STORE__RESTORE": "always"}
+"""What is tried is restoring, also where a small model would be computed sooner."""
 START_TIMEOUT_S = 300.0
 """The first start on a machine converts the default model."""
 STOP_TIMEOUT_S = 30.0
@@ -66,7 +68,10 @@ class ServerProcess:
         command += ["--port", str(self._port), "--store", str(self._store)]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own command
-                command, env={**os.environ, **self._settings}, stdout=log, stderr=log
+                command,
+                env={**os.environ, **_EVERY_SERVER, **self._settings},
+                stdout=log,
+                stderr=log,
             )
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self._ready():

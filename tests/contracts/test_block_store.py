@@ -1,9 +1,9 @@
 """What every block store does. Each implementation is run through the same tests."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 from tests.fakes.blocks import (
@@ -14,12 +14,17 @@ from tests.fakes.blocks import (
     plant_secret,
     without_tensors,
 )
+from tests.fakes.faulty_blocks import FaultyBlocks
 from tests.fakes.fixed_clock import FixedClock
+from tests.fakes.memory_agent_store import MemoryAgentStore
 from tests.fakes.memory_block_store import MemoryBlockStore
+from tests.fakes.observed_stores import PATIENCE_S, ObservedBlocks
 from tests.fakes.recorded_telemetry import RecordedTelemetry
 
 from semantic.adapters.outbound.storage.block_files import BlockFiles
 from semantic.adapters.outbound.storage.indexed_blocks import IndexedBlocks
+from semantic.application.tiered_store import TieredStore
+from semantic.application.write_behind import WriteBehind
 from semantic.domain.block import PartId, PartKind, Tensor
 from semantic.domain.block_hash import token_bytes
 from semantic.domain.errors import CacheCorruptionError
@@ -33,6 +38,7 @@ class Candidate:
 
     store: BlockStore
     damage: Callable[[Namespace, PartId], None]
+    writes: WriteBehind | None = None
 
 
 def on_disk(root: Path) -> Candidate:
@@ -55,10 +61,67 @@ def in_memory(_: Path) -> Candidate:
     return Candidate(store, store.damage)
 
 
-@pytest.fixture(params=[on_disk, in_files, in_memory])
-def candidate(request: pytest.FixtureRequest, tmp_path: Path) -> Candidate:
+def with_faults(root: Path) -> Candidate:
+    below = on_disk(root)
+    return replace(below, store=FaultyBlocks(below.store))
+
+
+def tiered(root: Path) -> Candidate:
+    """Memory over disk; damaged is what has got there."""
+    below = on_disk(root)
+    writes = WriteBehind(below.store, MemoryAgentStore(), 1 << 20, RecordedTelemetry())
+
+    def damage(namespace: Namespace, part: PartId) -> None:
+        settle(writes)
+        below.damage(namespace, part)
+
+    return Candidate(TieredStore(below.store, writes), damage, writes)
+
+
+def tiered_and_slow(root: Path) -> Candidate:
+    """The same while nothing gets to the disk, unless something has to."""
+    del root
+    below = ObservedBlocks()
+    writes = WriteBehind(below, MemoryAgentStore(), 1 << 20, RecordedTelemetry())
+    store = HeldUp(below, writes)
+    below.writing.shut()
+
+    def damage(namespace: Namespace, part: PartId) -> None:
+        below.writing.open()
+        settle(writes)
+        below.damage(namespace, part)
+
+    return Candidate(store, damage, writes)
+
+
+class HeldUp(TieredStore):
+    """What it puts stays in memory until something is deleted."""
+
+    def __init__(self, below: ObservedBlocks, writes: WriteBehind) -> None:
+        super().__init__(below, writes)
+        self._gate = below.writing
+
+    def delete(self, namespace: Namespace, *parts: PartId) -> None:
+        self._gate.open()
+        super().delete(namespace, *parts)
+        self._gate.shut()
+
+
+def settle(writes: WriteBehind) -> None:
+    """Return once all that was put is on disk."""
+    written = Event()
+    writes.discard(NAMESPACE, (), lambda _: written.set())
+    assert written.wait(PATIENCE_S)
+
+
+@pytest.fixture(params=[on_disk, in_files, in_memory, with_faults, tiered, tiered_and_slow])
+def candidate(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Candidate]:
     made: Candidate = request.param(tmp_path / "store")
-    return made
+    yield made
+    if made.writes is not None:
+        if isinstance(made.store, HeldUp):
+            made.store.delete(NAMESPACE)
+        assert made.writes.close(PATIENCE_S)
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from semantic.domain.chat import FinishReason
 from semantic.domain.ids import SequenceId, TokenId
 from semantic.domain.sampling import SamplingParams
 from semantic.domain.sequence import Sequence
+from semantic.ports.block_store import BlockStore
 
 GREEDY = SamplingParams(temperature=0)
 
@@ -112,7 +113,10 @@ def right_answer(
 
 @dataclass
 class SmallEngine:
-    """Give a new one the stores of another, and the server has been restarted."""
+    """Give a new one the stores of another, and the server has been restarted.
+
+    What is read comes from `disk`, if there is one: something around `blocks`.
+    """
 
     executor: ScriptedExecutor = field(default_factory=ScriptedExecutor)
     blocks: ObservedBlocks = field(default_factory=ObservedBlocks)
@@ -124,12 +128,14 @@ class SmallEngine:
     state_interval: int = 2048
     resume_points: int = 8
     read_timeout_s: float = 60.0
+    restore_always: bool = False
+    disk: BlockStore | None = None
     limits: SchedulerLimits = field(default_factory=lambda: SchedulerLimits(4, 512, 256))
     max_jobs: int = 64
 
     def __post_init__(self) -> None:
         self.writes = WriteBehind(self.blocks, self.agents, self.queue_bytes, self.telemetry)
-        self.tiers = TieredStore(self.blocks, self.writes)
+        self.tiers = TieredStore(self.disk or self.blocks, self.writes)
         limits = CacheLimits(self.hot_bytes, self.state_interval, self.resume_points)
         self.cache = KvCache(self.executor, self.writes, limits, self.telemetry, SECRET)
         self.loop = EngineLoop(self.max_jobs, self.telemetry)
@@ -143,7 +149,7 @@ class SmallEngine:
             reader=BlockReader(self.tiers, 2, self.clock, self.telemetry),
             clock=self.clock,
             telemetry=self.telemetry,
-            loading=LoadingLimits(self.read_timeout_s),
+            loading=LoadingLimits(self.read_timeout_s, always=self.restore_always),
         )
 
     @contextmanager

@@ -161,7 +161,7 @@ class BlockReader:
 
     def _finished(self, read: _Read, found: StoredPart | None) -> None:
         with self._changed:
-            self._count(found.nbytes if found else 0)
+            self._count(found.nbytes if found and not read.stuck else 0)
             self._under_way.remove(read)
 
     def _count(self, nbytes: int) -> None:
