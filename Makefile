@@ -80,6 +80,7 @@ bench: $(READY) ## Ratios of cold, warm and hot in one run, judged (BENCH='--his
 soak: $(READY) ## What tests do in small, at full size: restart with 100,000 blocks, bytes written
 	$(BIN)/python -m bench.restart
 	$(BIN)/python -m bench.write_amplification
+	$(BIN)/python -m bench.kill_store
 
 .PHONY: test
 test: $(READY) ## All tests, with the domain's coverage
