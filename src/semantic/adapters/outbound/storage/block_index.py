@@ -115,12 +115,15 @@ def _add(cursor: sqlite3.Cursor, part: IndexedPart) -> None:
     number = number_of(cursor, header.namespace)
     cursor.execute(
         "INSERT INTO part VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
-        "ON CONFLICT DO UPDATE SET allocated = excluded.allocated, used = excluded.used",
+        "ON CONFLICT DO UPDATE SET parent = excluded.parent, start = excluded.start, "
+        "num_tokens = excluded.num_tokens, allocated = excluded.allocated, used = excluded.used",
         (
             *(number, key, header.kind.value, bytes.fromhex(header.parent)),
             *(header.start, len(header.tokens), part.allocated, part.created, part.created),
         ),
     )
     cursor.execute(
-        "INSERT OR IGNORE INTO tokens VALUES (?, ?, ?)", (number, key, token_bytes(header.tokens))
+        "INSERT INTO tokens VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET tokens = excluded.tokens "
+        "WHERE tokens <> excluded.tokens",
+        (number, key, token_bytes(header.tokens)),
     )

@@ -41,6 +41,21 @@ class IndexRows:
         )
         return bool(found)
 
+    def known_as(
+        self, namespace: Namespace, part: PartId
+    ) -> tuple[BlockKey, int, bytes | None] | None:
+        """A part's parent, its start and its block's tokens; None if there is no row for it."""
+        found = self._rows(
+            "SELECT parent, start, tokens FROM part "
+            "JOIN namespace ON namespace.id = part.namespace "
+            "LEFT JOIN tokens ON tokens.namespace = part.namespace AND tokens.key = part.key "
+            "WHERE name = ? AND part.key = ? AND kind = ?",
+            *(namespace, bytes.fromhex(part.key), part.kind.value),
+        )
+        for parent, start, tokens in found:
+            return BlockKey(parent.hex()), start, tokens
+        return None
+
     def within(self, folder: str, first: str) -> dict[PartId, Namespace]:
         """Parts whose namespace begins with `folder` and whose key begins with `first`."""
         lowest = bytes.fromhex(first)
@@ -48,6 +63,16 @@ class IndexRows:
             "SELECT name, key, kind FROM part JOIN namespace ON namespace.id = part.namespace "
             "WHERE substr(name, 1, ?) = ? AND key >= ? AND key <= ?",
             *(len(folder), folder, lowest, lowest + b"\xff" * (_KEY_BYTES - len(lowest))),
+        )
+        return {PartId(BlockKey(key.hex()), _KINDS[kind]): name for name, key, kind in found}
+
+    def unfounded(self) -> dict[PartId, Namespace]:
+        """Parts by which blocks exist whose parents do not: nobody finds them."""
+        found = self._rows(
+            "SELECT name, key, kind FROM part JOIN namespace ON namespace.id = part.namespace "
+            "WHERE start > 0 AND kind IN ('full', 'tail') AND NOT EXISTS ("
+            "SELECT 1 FROM part AS below WHERE below.namespace = part.namespace "
+            "AND below.key = part.parent AND below.kind = 'full')"
         )
         return {PartId(BlockKey(key.hex()), _KINDS[kind]): name for name, key, kind in found}
 
@@ -64,7 +89,7 @@ class IndexRows:
             )
 
     def tokens(self, namespace: Namespace, keys: Sequence[BlockKey]) -> dict[BlockKey, bytes]:
-        """The tokens of blocks; unknown ones are left out."""
+        """The tokens of blocks; unknown ones are left out, and what cannot be tokens."""
         found: dict[BlockKey, bytes] = {}
         with self._reading, translated():
             number = number_of(self._reader.cursor(), namespace)
@@ -73,7 +98,7 @@ class IndexRows:
                     "SELECT tokens FROM tokens WHERE namespace = ? AND key = ?",
                     (number, bytes.fromhex(key)),
                 ).fetchone()
-                if row is not None:
+                if row is not None and isinstance(row[0], bytes) and not len(row[0]) % 4:
                     (found[key],) = row
         return found
 
