@@ -81,6 +81,7 @@ soak: $(READY) ## What tests do in small, at full size: restart with 100,000 blo
 	$(BIN)/python -m bench.restart
 	$(BIN)/python -m bench.write_amplification
 	$(BIN)/python -m bench.kill_store
+	$(BIN)/python -m bench.corrupt_store
 
 .PHONY: test
 test: $(READY) ## All tests, with the domain's coverage
