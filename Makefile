@@ -83,6 +83,8 @@ soak: $(READY) ## What tests do in small, at full size: restart with 100,000 blo
 	$(BIN)/python -m bench.power_loss
 	$(BIN)/python -m bench.durability
 	$(BIN)/python -m bench.read_bandwidth
+	$(BIN)/python -m bench.kill_store
+	$(BIN)/python -m bench.corrupt_store
 
 .PHONY: test
 test: $(READY) ## All tests, with the domain's coverage

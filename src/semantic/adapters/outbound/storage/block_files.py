@@ -11,10 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import xxhash
-
 from semantic.adapters.outbound.storage import secret_file
-from semantic.adapters.outbound.storage.block_format import PartLayout, encode
+from semantic.adapters.outbound.storage.block_format import (
+    PartLayout,
+    encode,
+    payload_digest_of,
+)
 from semantic.adapters.outbound.storage.block_listing import (
     BlockListing,
     read_layout,
@@ -161,7 +163,7 @@ def read_part(file: RegularFile) -> StoredPart:
 
 def _tensors(file: RegularFile, layout: PartLayout) -> tuple[Tensor, ...]:
     """Read each tensor into its own bytes, which spares a copy, and verify them all."""
-    digest = xxhash.xxh3_128()
+    digest = payload_digest_of(layout.tensors)
     found: list[Tensor] = []
     position = layout.payload
     for tensor in layout.tensors:

@@ -117,7 +117,9 @@ def _add(cursor: sqlite3.Cursor, part: IndexedPart) -> None:
     cursor.execute(
         "INSERT INTO part VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, "
         "(SELECT id FROM tenant WHERE name = ?)) "
-        "ON CONFLICT DO UPDATE SET allocated = excluded.allocated, used = excluded.used",
+        "ON CONFLICT DO UPDATE SET parent = excluded.parent, start = excluded.start, "
+        "num_tokens = excluded.num_tokens, allocated = excluded.allocated, "
+        "used = excluded.used, tenant = excluded.tenant",
         (
             *(number, key, header.kind.value, bytes.fromhex(header.parent)),
             *(header.start, len(header.tokens), part.allocated, part.created, part.created),
@@ -125,5 +127,7 @@ def _add(cursor: sqlite3.Cursor, part: IndexedPart) -> None:
         ),
     )
     cursor.execute(
-        "INSERT OR IGNORE INTO tokens VALUES (?, ?, ?)", (number, key, token_bytes(header.tokens))
+        "INSERT INTO tokens VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET tokens = excluded.tokens "
+        "WHERE tokens <> excluded.tokens",
+        (number, key, token_bytes(header.tokens)),
     )

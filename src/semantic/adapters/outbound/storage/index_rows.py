@@ -44,6 +44,22 @@ class IndexRows:
         )
         return bool(found)
 
+    def known_as(
+        self, namespace: Namespace, part: PartId
+    ) -> tuple[BlockKey, int, TenantId, bytes | None] | None:
+        """A part's parent, start and tenant, and its block's tokens; None if it has no row."""
+        found = self._rows(
+            "SELECT parent, start, tenant.name, tokens FROM part "
+            "JOIN namespace ON namespace.id = part.namespace "
+            "JOIN tenant ON tenant.id = part.tenant "
+            "LEFT JOIN tokens ON tokens.namespace = part.namespace AND tokens.key = part.key "
+            "WHERE namespace.name = ? AND part.key = ? AND kind = ?",
+            *(namespace, bytes.fromhex(part.key), part.kind.value),
+        )
+        for parent, start, tenant, tokens in found:
+            return BlockKey(parent.hex()), start, tenant_id(tenant), tokens
+        return None
+
     def within(self, namespaces: Iterable[Namespace], first: str) -> dict[PartId, Namespace]:
         """Parts of some namespaces whose key begins with `first`."""
         lowest = bytes.fromhex(first)
@@ -83,6 +99,16 @@ class IndexRows:
         )
         return [tokens for (tokens,) in rows]
 
+    def unfounded(self) -> dict[PartId, Namespace]:
+        """Parts by which blocks exist whose parents do not: nobody finds them."""
+        found = self._rows(
+            "SELECT name, key, kind FROM part JOIN namespace ON namespace.id = part.namespace "
+            "WHERE start > 0 AND kind IN ('full', 'tail') AND NOT EXISTS ("
+            "SELECT 1 FROM part AS below WHERE below.namespace = part.namespace "
+            "AND below.key = part.parent AND below.kind = 'full')"
+        )
+        return {PartId(BlockKey(key.hex()), _KINDS[kind]): name for name, key, kind in found}
+
     def outlines(self, namespace: Namespace) -> Iterator[PartOutline]:
         """All parts of a namespace, blocks before what comes after them."""
         found = self._rows(
@@ -98,7 +124,7 @@ class IndexRows:
             )
 
     def tokens(self, namespace: Namespace, keys: Sequence[BlockKey]) -> dict[BlockKey, bytes]:
-        """The tokens of blocks; unknown ones are left out."""
+        """The tokens of blocks; unknown ones are left out, and what cannot be tokens."""
         found: dict[BlockKey, bytes] = {}
         with self._reading, translated():
             number = number_of(self._reader.cursor(), namespace)
@@ -107,7 +133,7 @@ class IndexRows:
                     "SELECT tokens FROM tokens WHERE namespace = ? AND key = ?",
                     (number, bytes.fromhex(key)),
                 ).fetchone()
-                if row is not None:
+                if row is not None and isinstance(row[0], bytes) and not len(row[0]) % 4:
                     (found[key],) = row
         return found
 

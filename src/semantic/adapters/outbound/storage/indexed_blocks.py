@@ -15,7 +15,7 @@ from semantic.adapters.outbound.storage.block_files import BlockFiles
 from semantic.adapters.outbound.storage.block_index import IndexedPart
 from semantic.adapters.outbound.storage.block_listing import BlockListing, part_of
 from semantic.domain.block import BlockHeader, PartId, PartOutline, StoredPart
-from semantic.domain.block_hash import tokens_from_bytes
+from semantic.domain.block_hash import token_bytes, tokens_from_bytes
 from semantic.domain.errors import (
     CacheCorruptionError,
     CachePersistenceError,
@@ -66,7 +66,14 @@ class IndexedBlocks:
                 raise
 
     def get(self, namespace: Namespace, part: PartId) -> StoredPart | None:
-        """The part, every byte verified; see the port. What cannot be used is known no more."""
+        """The part, every byte verified; see the port. What cannot be used is known no more.
+
+        File and row were written by different hands: where they say different things of a part,
+        neither is believed.
+        """
+        known = self.index.known_as(namespace, part)
+        if known is None:
+            return None
         try:
             found = self._files.get(namespace, part)
         except (CacheCorruptionError, IncompatibleCacheError):
@@ -74,6 +81,10 @@ class IndexedBlocks:
             raise
         if found is None:
             self._lose(namespace, part)
+            return None
+        header = found.header
+        if known != (header.parent, header.start, header.tenant, token_bytes(header.tokens)):
+            self._refuse(header)
         return found
 
     def exists(self, namespace: Namespace, part: PartId) -> bool:
@@ -140,8 +151,11 @@ class IndexedBlocks:
         """Bring index and files together, a folder a step: by names, nothing is opened.
 
         Files without a row go: what was being written, or deleted, when a process ended. So do
-        rows without a file, which each step tells.
+        rows without a file, and rows that follow nothing, as no crash leaves any; each step tells
+        which.
         """
+        while cut_off := self._cut_off():
+            yield cut_off
         known = [self._listing.place(one).name for one in self.index.namespaces()]
         there = [folder.name for folder in self._listing.listed(self._listing.folder)]
         removed = 0
@@ -161,6 +175,14 @@ class IndexedBlocks:
         if known and there and not known & there:
             self.index.close()
             raise secret_file.foreign(root)
+
+    def _cut_off(self) -> tuple[PartId, ...]:
+        """Forget the blocks whose parents are gone; tell which. What followed them is next."""
+        with self._changing:
+            found = self.index.unfounded()
+            for part, namespace in found.items():
+                self.index.remove(namespace, (part,))
+        return tuple(found)
 
     def _sweep(self, folder: Path) -> tuple[int, tuple[PartId, ...]]:
         try:
@@ -204,6 +226,14 @@ class IndexedBlocks:
 
     def _path(self, header: BlockHeader) -> Path:
         return self._listing.path(header.namespace, header.id)
+
+    def _refuse(self, header: BlockHeader) -> None:
+        """Set a part aside that the index knows as another; raise IncompatibleCacheError."""
+        problem = "the index knows it as another part"
+        with self._changing:
+            self._files.set_aside(self._path(header), problem)
+            self.index.remove(header.namespace, (header.id,))
+        raise IncompatibleCacheError(problem)
 
     def _lose(self, namespace: Namespace, part: PartId) -> None:
         """Know a part no more whose file is gone."""
