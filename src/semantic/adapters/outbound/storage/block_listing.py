@@ -77,14 +77,14 @@ class BlockListing:
         """Make sure that the secret is that of the blocks that lie there: others are swept.
 
         Raises:
-            CachePersistenceError: if there are any, and none lies where it should.
+            CachePersistenceError: if there are any, and none is in the folder of its namespace.
         """
         foreign = False
         for path in (path for folder in self.places() for path in self.listed(folder)):
             with suppress(OSError, ValueError, CacheCorruptionError, IncompatibleCacheError):
                 with RegularFile(path) as file:
-                    header = read_layout(file).header
-                if path == self.path(header.namespace, header.id):
+                    namespace = read_layout(file).header.namespace
+                if path.parent.parent == self.place(namespace):
                     return
                 foreign = True
         if foreign:
