@@ -69,10 +69,10 @@ class PowerLoss:
         self._cuts: dict[int, Cut] = {}
 
     def states(self, count: int, seed: int = 0) -> Iterator[State]:
-        """So many of them, by chance, at moments by chance."""
+        """So many of them, by chance, at moments spread evenly."""
         numbers = random.Random(seed)  # noqa: S311 - reproducible, no secrets
-        for _ in range(count):
-            cut = self.cut(numbers.randint(0, len(self.trace)))
+        for number in range(count):
+            cut = self.cut((number * (len(self.trace) + 1) + numbers.randrange(count)) // count)
             yield _state(cut, self._folders, numbers)
 
     def cut(self, number: int) -> Cut:

@@ -13,7 +13,15 @@ from pathlib import Path
 from tests.fakes.blocks import MINE, NAMESPACE, SECRET, make_part, plant_secret
 from tests.fakes.fixed_clock import FixedClock
 from tests.fakes.power_loss import LOG, Bytes, PowerLoss, State
-from tests.fakes.power_loss_workloads import ROOT, Deleting, Put, Putting, Saving
+from tests.fakes.power_loss_workloads import (
+    FIRST_NAMESPACE,
+    ROOT,
+    Deleting,
+    Forgetting,
+    Put,
+    Putting,
+    Saving,
+)
 from tests.fakes.recorded_disk import Op
 from tests.fakes.recorded_telemetry import RecordedTelemetry
 
@@ -28,8 +36,12 @@ from semantic.domain.agent import AgentId, AgentRecord
 from semantic.domain.block import PartId, PartOutline, StoredPart
 from semantic.domain.block_hash import root_key, token_bytes
 from semantic.domain.cache_spec import BLOCK_SIZE
-from semantic.domain.errors import CacheCorruptionError, IncompatibleCacheError
-from semantic.domain.ids import AgentKey, BlockKey
+from semantic.domain.errors import (
+    CacheCorruptionError,
+    CachePersistenceError,
+    IncompatibleCacheError,
+)
+from semantic.domain.ids import AgentKey, BlockKey, Namespace
 from semantic.domain.prefix_index import PrefixIndex
 
 _INDEX = f"{ROOT}/{index_schema.FILE}"
@@ -61,19 +73,12 @@ class Expected:
                 for name in names:
                     self.parts.pop(name, None)
                 (self.maybe.difference_update if done else self.maybe.update)(names)
-                self._forget(names)
+            case Forgetting(agent):
+                self.forgetting.add(agent.key)
             case Saving(records, done):
                 for agent, record in records.items():
                     before = [] if done else self.records.get(agent, [None])
                     self.records[agent] = [*before, record]
-
-    def _forget(self, names: Iterable[PartId]) -> None:
-        """Agents whose blocks go may be remembered still, but not with all of their tokens."""
-        gone = {self.ever[name].header.tokens for name in names}
-        for agent, records in self.records.items():
-            ids = {branch.ids for record in records if record for branch in record.branches}
-            if any(held == own[-len(held) :] for held in gone for own in ids):
-                self.forgetting.add(agent.key)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,14 +131,18 @@ class Judge:
         found = {
             path: self._part(path, state.files[path]) for path in state.files if _is_part(path)
         }
-        whole = {part.header.id: part for part in found.values() if part}
+        whole = {
+            part.header.id: part
+            for part in found.values()
+            if part and part.header.namespace == NAMESPACE
+        }
         rows = self._known(state)
         if rows is None:  # it is made anew, from the files
             rows = _of(whole.values())
         else:
             yield from _holes(rows)
-            strangers = rows.outlines.keys() - expected.parts.keys() - expected.maybe
-            yield from (f"known though deleted: {name}" for name in strangers)
+        strangers = rows.outlines.keys() - expected.parts.keys() - expected.maybe
+        yield from (f"known though deleted: {name}" for name in strangers)
         yield from (f"not whole: {path}" for path, part in found.items() if part is None)
         yield from (
             f"not what was written: {name}"
@@ -179,7 +188,7 @@ class Judge:
             assert name is not None, path
             with _laid(self._scratch / path, self.loss.bytes_of(content)):
                 try:
-                    self._parts[key] = self._block_files.get(NAMESPACE, name)
+                    self._parts[key] = self._block_files.get(_namespace(path), name)
                 except (CacheCorruptionError, IncompatibleCacheError):
                     self._parts[key] = None
         return self._parts[key]
@@ -202,15 +211,7 @@ class Judge:
             path = self._scratch / "index" / str(len(self._rows)) / index_schema.FILE
             path.parent.mkdir(parents=True)
             self._lay_index(path, content, log)
-            try:
-                index = BlockIndex(path)
-            except CacheCorruptionError:
-                self._rows[key] = None
-            else:
-                outlines = {one.id: one for one in index.outlines(NAMESPACE)}
-                found = index.tokens(NAMESPACE, [name.key for name in outlines])
-                self._rows[key] = Rows(outlines, dict(found))
-                index.close()
+            self._rows[key] = _read(path)
         return self._rows[key]
 
     def _lay_index(self, path: Path, content: Bytes, log: bytes | None) -> None:
@@ -285,6 +286,21 @@ class Judge:
         return AgentFiles(self._scratch / ROOT, RecordedTelemetry())
 
 
+def _read(path: Path) -> Rows | None:
+    """What an index knows: nothing if its damage shows only now; None if it cannot be used."""
+    try:
+        index = BlockIndex(path)
+    except CacheCorruptionError:
+        return None
+    try:
+        outlines = {one.id: one for one in index.outlines(NAMESPACE)}
+        return Rows(outlines, dict(index.tokens(NAMESPACE, [name.key for name in outlines])))
+    except CachePersistenceError:
+        return Rows({}, {})
+    finally:
+        index.close()
+
+
 def _of(parts: Iterable[StoredPart]) -> Rows:
     """The rows of an index made from files."""
     headers = [part.header for part in parts]
@@ -318,6 +334,11 @@ def _laid(path: Path, data: bytes) -> Iterator[None]:
         yield
     finally:
         path.unlink(missing_ok=True)  # what was damaged has been set aside
+
+
+def _namespace(path: str) -> Namespace:
+    folder = path.removeprefix(_BLOCKS).split("/")[0]
+    return NAMESPACE if NAMESPACE.startswith(folder) else FIRST_NAMESPACE
 
 
 def _is_part(path: str) -> bool:

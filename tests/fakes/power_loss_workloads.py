@@ -35,6 +35,9 @@ from semantic.domain.ids import Namespace, TokenId
 ROOT = "above/store"
 """Where the store is, from the base; neither is there at first."""
 
+FIRST_NAMESPACE = Namespace("0" * 64)
+"""Of a model that comes before the others."""
+
 
 @dataclass(frozen=True, slots=True)
 class Putting:
@@ -64,6 +67,13 @@ class Saving:
 
     records: Mapping[AgentId, AgentRecord | None]
     done: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Forgetting:
+    """An agent's blocks may be gone from now on, before its record is."""
+
+    agent: AgentId
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +197,16 @@ def blocks_alone(process: _Process) -> None:
     process.put_in_files(first)
 
 
+def deleted(process: _Process) -> None:
+    """Blocks with their index, and nothing else: kept, deleted, and one of them kept again."""
+    process.begin()
+    first, second, tail = chain(ANN)
+    blocks = process.blocks()
+    blocks.put(first, second, tail)
+    blocks.delete(NAMESPACE, tail.header.id, second.header.id)
+    blocks.put(second)
+
+
 def records_alone(process: _Process) -> None:
     """Records: first ones, replaced ones, one deleted."""
     process.begin()
@@ -208,6 +228,7 @@ def turns(process: _Process) -> None:
     _together(writes, blocks, (*longer[2:], *bob), both, replaces=first[-1].header.id)
     done = threading.Event()
     names = tuple(part.header.id for part in bob)
+    process.disk.mark(Forgetting(agent("bob")))
     writes.delete(agent("bob"), NAMESPACE, names, lambda _: done.set())
     assert done.wait(PATIENCE_S)
     assert writes.close(PATIENCE_S)
@@ -236,12 +257,21 @@ def _together(
 
 
 def rebuilt(process: _Process) -> None:
-    """A process dies; the index is made anew beside its log; the next process goes on."""
+    """A process dies; another model's block is put in by hand; the index is made anew.
+
+    The dead process's log would number the models otherwise than the new index does.
+    """
     process.begin()
     first, second, tail = chain(ANN)
-    process.blocks().put(first)
+    blocks = process.blocks()
+    blocks.put(first)
+    blocks.index._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    blocks.put(second)
+    other = make_part(namespace=FIRST_NAMESPACE)
+    process.disk.mark(Putting((other,)))
+    BlockFiles(process.root, RecordedTelemetry()).put(other)
     index_rebuild.rebuild(process.root, BlockListing(process.root, RecordedTelemetry()))
-    process.blocks().put(second, tail)
+    process.blocks().put(tail)
 
 
 def killed_while_opening(process: _Process, calls: int) -> bool:
@@ -279,7 +309,7 @@ def killed_while_saving(process: _Process, calls: int) -> bool:
 
 def recordings(folder: Path) -> Iterator[Recording]:
     """All workloads, each in a folder of its own."""
-    for once in (blocks_alone, records_alone, turns, rebuilt):
+    for once in (blocks_alone, deleted, records_alone, turns, rebuilt):
         yield _recorded(once.__name__, folder, once)[0]
     for killed in (killed_while_opening, killed_while_putting, killed_while_saving):
         for calls in range(100):
@@ -291,6 +321,11 @@ def recordings(folder: Path) -> Iterator[Recording]:
             yield recording
             if not died:
                 break
+
+
+def recording_of_turns(folder: Path) -> Recording:
+    """A server's life alone."""
+    return _recorded(turns.__name__, folder, turns)[0]
 
 
 def _recorded(

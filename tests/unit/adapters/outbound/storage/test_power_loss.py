@@ -1,24 +1,29 @@
 """Power loss at any moment of a store's life; `make soak` tries ten times as many states."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from bench import power_loss
 from tests.fakes.power_loss_check import Judge
-from tests.fakes.power_loss_workloads import Putting, Recording, Saving
+from tests.fakes.power_loss_workloads import (
+    Putting,
+    Recording,
+    Saving,
+    recording_of_turns,
+)
 from tests.fakes.recorded_disk import Committed, Marked, Named, Op, Synced, without
 
 from semantic.adapters.outbound.storage.indexed_blocks import IndexedBlocks
-from semantic.application.block_writer import Write
+from semantic.application.block_writer import BlockWriter, Write
 from semantic.application.write_behind import WriteBehind
 from semantic.domain.block import PartId, StoredPart
-from semantic.domain.ids import Namespace
+from semantic.domain.ids import BlockKey, Namespace
 
 STATES = 10_000
 OPENED = 300
-TRIES = 400
-"""States of one recording in which an error has to show."""
+TRIES = 40
+"""States after each operation in which an error has to show."""
 
 SITES = {
     # A file's bytes, before it gets its name.
@@ -70,7 +75,7 @@ def first_problem(traces: dict[str, list[Op]], folder: Path) -> str | None:
     """What is found wrong first; the shortest way to it is not looked for."""
     for name, trace in traces.items():
         judge = Judge(trace, folder / name)
-        for state in judge.loss.states(TRIES):
+        for state in judge.loss.states(TRIES * len(trace)):
             for problem in judge.problems(state):
                 return problem
     return None
@@ -148,14 +153,30 @@ def records_before_blocks(writes: WriteBehind, first: Write) -> None:
     writes._write(waiting)
 
 
+_write = BlockWriter.write
+
+
+def replaced_blocks_first(
+    writer: BlockWriter, writes: Sequence[Write], awaited: frozenset[BlockKey]
+) -> None:
+    writer._delete_replaced(writes)
+    _write(writer, writes, awaited)
+
+
 @pytest.mark.parametrize(
     ("owner", "name", "reordered"),
     [
         (IndexedBlocks, "put", index_before_files),
         (IndexedBlocks, "delete", files_before_index),
         (WriteBehind, "_commit", records_before_blocks),
+        (BlockWriter, "write", replaced_blocks_first),
     ],
-    ids=["the index before files", "deleted files before the index", "records before blocks"],
+    ids=[
+        "the index before files",
+        "deleted files before the index",
+        "records before blocks",
+        "replaced blocks before what replaces them",
+    ],
 )
 def test_any_other_order_is_bad(
     fresh: Path,
@@ -165,5 +186,5 @@ def test_any_other_order_is_bad(
     reordered: Callable[..., None],
 ) -> None:
     monkeypatch.setattr(owner, name, reordered)
-    traces = {one.name: list(one.trace) for one in power_loss.recorded(fresh)}
-    assert first_problem({"turns": traces["turns"]}, fresh) is not None
+    trace = list(recording_of_turns(fresh).trace)
+    assert first_problem({"judged": trace}, fresh) is not None
