@@ -221,10 +221,10 @@ class KvCache:
         parent = chain.keys[-1] if chain.keys else self._root
         tokens = sequence.computed_tokens(start, end)
         key = block_key(parent, tokens)
+        to_last = self._is_to_last(chain, key)
         if parent != self._root and not self.parts.index.knows(parent):
             return key  # its parent has been forgotten: nothing behind it could be found
         header = BlockHeader(key, parent, self._namespace, kind, start, tokens)
-        to_last = self._is_to_last(chain, key)
         durable = to_last and self._write_chain(sequence, chain)
         self._add(sequence, header, durable=durable)
         if self._rule.windows:
