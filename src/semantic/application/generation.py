@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 
 from semantic.application.agents import Agents, OpenAgent
 from semantic.application.answer_stream import AnswerStream
+from semantic.application.chain import Chain
 from semantic.application.engine_job import Job, JobEnded, JobEvent, JobFailed, JobStarted, JobText
 from semantic.application.engine_loop import EngineLoop
-from semantic.application.kv_cache import Chain
 from semantic.application.system_prefix import SystemPrefix
 from semantic.application.text_stream import TextStream
 from semantic.domain.agent import Recall, Segment, recall

@@ -49,7 +49,7 @@ def assert_no_holes(bench: Bench) -> None:
 
 
 def test_a_thousand_prompts_that_come_once_write_nothing() -> None:
-    bench = bench_of(hot_bytes=100 * BLOCK_BYTES)
+    bench = bench_of(hot_bytes=20 * BLOCK_BYTES)
     for number in range(1000):
         length = 30 if number % 10 else 256
         ask(bench, (number % 95, number // 95, *LONG[:length]), max_tokens=1)

@@ -276,3 +276,19 @@ class TestHungDisk:
         assert listener.cached == 512
         assert bench.names() == ["read_timed_out"]
         bench.close()
+
+
+@pytest.mark.parametrize("model", SPECS)
+def test_whatever_the_disk_does_every_request_is_answered_right(model: str) -> None:
+    bench, disk = restarted(*PROMPTS[:4], spec=SPECS[model], hot_bytes=0)
+    disk.share = 0.3
+    for number in range(24):
+        listeners = [bench.accept((*PROMPTS[(number + n) % 4], n))[1] for n in range(3)]
+        bench.settle()
+        for n, listener in enumerate(listeners):
+            assert listener.answer() == right_answer((*PROMPTS[(number + n) % 4], n), 8)
+    assert {"unreadable", "damaged", "absent"} <= set(disk.faults)
+    assert bench.engine.cache.parts._hot._reserved == 0
+    assert bench.work._loading._reads == {}
+    disk.share = 0.0
+    bench.close()
