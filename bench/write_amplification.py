@@ -20,7 +20,8 @@ from tests.fakes.small_engine import GREEDY
 from semantic.adapters.outbound.storage.disk_space import DiskSpace
 from semantic.adapters.outbound.storage.indexed_blocks import IndexedBlocks
 from semantic.adapters.outbound.system.system_clock import SystemClock
-from semantic.application.kv_cache import CacheLimits, Chain, KvCache
+from semantic.application.chain import Chain
+from semantic.application.kv_cache import CacheLimits, KvCache
 from semantic.application.write_behind import WriteBehind
 from semantic.domain.block import PartKind
 from semantic.domain.cache_spec import BLOCK_SIZE

@@ -11,7 +11,8 @@ from tests.fakes.recorded_telemetry import RecordedTelemetry
 from tests.fakes.scripted_executor import NAMESPACE, UNIFORM, ScriptedExecutor
 from tests.fakes.small_engine import GREEDY
 
-from semantic.application.kv_cache import CacheLimits, Chain, KvCache
+from semantic.application.chain import Chain
+from semantic.application.kv_cache import CacheLimits, KvCache
 from semantic.application.write_behind import WriteBehind
 from semantic.domain.agent import AgentId, AgentRecord
 from semantic.domain.block import BlockHeader, PartId, PartKind

@@ -19,7 +19,8 @@ from tests.fakes.scripted_memory import FULL_LAYER, RECURRENT_LAYER, sliding_lay
 from tests.fakes.small_engine import GREEDY
 
 from semantic.application import kv_cache
-from semantic.application.kv_cache import CacheLimits, Chain, KvCache
+from semantic.application.chain import Chain
+from semantic.application.kv_cache import CacheLimits, KvCache
 from semantic.application.write_behind import WriteBehind
 from semantic.domain.agent import AgentId
 from semantic.domain.block import BlockHeader, PartId, PartKind

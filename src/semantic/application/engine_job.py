@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 
-from semantic.application.kv_cache import Chain
+from semantic.application.chain import Chain
 from semantic.application.text_stream import TextStream
 from semantic.domain.block import PartId
 from semantic.domain.chat import FinishReason

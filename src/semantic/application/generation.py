@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 
 from semantic.application.agents import Agents, OpenAgent
 from semantic.application.answer_stream import AnswerStream
+from semantic.application.chain import Chain
 from semantic.application.engine_job import Job, JobEnded, JobEvent, JobFailed, JobStarted, JobText
 from semantic.application.engine_loop import EngineLoop
-from semantic.application.kv_cache import Chain
 from semantic.application.system_prefix import SystemPrefix
 from semantic.application.text_stream import TextStream
 from semantic.domain.agent import Recall, Segment, recall
@@ -27,7 +27,7 @@ from semantic.domain.errors import (
     InvalidRequestError,
     ModelNotFoundError,
 )
-from semantic.domain.ids import SequenceId, TokenId
+from semantic.domain.ids import PUBLIC, SequenceId, TokenId
 from semantic.domain.sequence import Sequence
 from semantic.ports.inference import ModelInfo
 from semantic.ports.telemetry import Telemetry
@@ -179,7 +179,7 @@ class Generation:
             text=TextStream(self._tokenizer.decoder(), answer.request.sampling.stop),
             stop_tokens=self._tokenizer.stop_tokens,
             emit=lambda event: _post(loop, events, event),
-            chain=Chain(named=agent is not None),
+            chain=Chain(named=agent is not None or answer.request.tenant == PUBLIC),
         )
         stream = AnswerStream(cancel=lambda: self._engine.cancel(answer.sequence))
         self._engine.submit(job)

@@ -37,7 +37,7 @@ class KeptParts:
         self._executor = executor
         self._writes = writes
         self._telemetry = telemetry
-        self._namespace = capabilities.namespace
+        self.namespace = capabilities.namespace
         self._store: BlockStore | None = None
         self._rule = spec.resume_rule if spec else ResumeRule()
         self._hot = HotParts(hot_bytes)
@@ -47,7 +47,7 @@ class KeptParts:
     def discover(self, store: BlockStore) -> None:
         """Learn what `store` holds."""
         self._store = store
-        self.index.learn(self._namespace, store.outlines(self._namespace))
+        self.index.learn(self.namespace, store.outlines(self.namespace))
 
     def is_hot(self, part: PartId) -> bool:
         """Whether it is in memory."""
@@ -171,7 +171,7 @@ class KeptParts:
         if self._store is None or not keys:
             return {}
         try:
-            return self._store.tokens(self._namespace, keys)
+            return self._store.tokens(self.namespace, keys)
         except CachePersistenceError as error:
             self._telemetry.warning("tokens_unreadable", error=str(error))
             return {}

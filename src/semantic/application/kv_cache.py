@@ -1,26 +1,26 @@
 """The KV of running sequences: which blocks begin a prompt, and what is captured of it.
 
 Where a model cannot be continued from just anywhere, it takes resume points at marks (ADR-004):
-what windows and states need is written for these only. What nobody names goes to disk once it is
-seen a second time, with all it builds on. Invariants: at least one prompt token is left to
-compute; a block is kept only where its parent is, so that a chain has no hole. Owned by the
-engine's thread.
+what windows and states need is written for these only. Invariants: at least one prompt token is
+left to compute; a block is kept only where its parent is, so that a chain has no hole. Owned by
+the engine's thread.
 """
 
 import weakref
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Tokens
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
+from semantic.application.chain import Chain
+from semantic.application.disk_admission import DiskAdmission
 from semantic.application.kept_parts import KeptParts
-from semantic.application.sightings import Sightings
 from semantic.application.space_keeper import Served
 from semantic.application.write_behind import WriteBehind
 from semantic.domain.block import BlockHeader, PartId, PartKind, StoredPart
 from semantic.domain.block_hash import TenantKeys, block_key, root_key, tenant_keys
 from semantic.domain.cache_spec import BLOCK_SIZE
 from semantic.domain.errors import IncompatibleCacheError
-from semantic.domain.ids import PUBLIC, BlockKey, TenantId, TokenId
+from semantic.domain.ids import BlockKey, TenantId, TokenId
 from semantic.domain.lineage import Lineage, private_blocks
 from semantic.domain.prefix_index import BlockUse
 from semantic.domain.restore_choice import Option, options
@@ -40,24 +40,6 @@ class CacheLimits:
     hot_bytes: int
     state_interval: int
     resume_points: int
-
-
-@dataclass(slots=True, eq=False, weakref_slot=True)
-class Chain:
-    """What a running sequence has sealed.
-
-    `keys` are those of its full blocks, from the first token on, the first `public` of them for
-    all; `behind` are the ends of those that windows still see, and what they see of them. What an
-    agent is `named` for is written at once; of others what `came_back`. `seen` are the blocks that
-    it has been counted for.
-    """
-
-    named: bool = True
-    keys: list[BlockKey] = field(default_factory=list)
-    public: int = 0
-    behind: dict[BlockKey, tuple[int, PartHandle]] = field(default_factory=dict)
-    came_back: tuple[BlockUse, ...] = ()
-    seen: set[BlockKey] = field(default_factory=set)
 
 
 class KvCache:
@@ -82,9 +64,9 @@ class KvCache:
         self._namespace = capabilities.namespace
         self._secret = secret
         self._root = root_key(self._namespace, secret)
-        self._sightings = Sightings()
         self._running: list[weakref.ref[Chain]] = []
         self.parts = KeptParts(executor, writes, limits.hot_bytes, telemetry, self._root)
+        self._admission = DiskAdmission(self.parts, writes, self._root, telemetry)
 
     @property
     def served(self) -> Served:
@@ -199,7 +181,7 @@ class KvCache:
         self.capture(sequence, chain)
         if self._keeps:
             self._take_resume_point(sequence, chain)
-            self._write_what_came_back(sequence, chain)
+            self._admission.write_what_came_back(sequence, chain)
             self._thin_out(sequence)
 
     def _is_mark(self, sequence: Sequence) -> bool:
@@ -234,78 +216,19 @@ class KvCache:
         tokens = sequence.computed_tokens(start, end)
         keys = self._keys(sequence.tenant)
         key = block_key(parent, tokens, keys.salt if len(chain.keys) == chain.public else b"")
+        to_last = self._admission.is_to_last(chain, key)
         if parent != self._root and not self.parts.index.knows(parent):
             return key  # its parent has been forgotten: nothing behind it could be found
         header = BlockHeader(key, parent, self._namespace, kind, start, tokens, keys.tenant)
-        to_last = self._is_to_last(chain, key)
-        durable = to_last and self._write_chain(sequence, chain)
+        durable = to_last and self._admission.write_chain(sequence, chain)
         self._add(sequence, header, durable=durable)
         if self._rule.windows:
             self._add_sliding(sequence, chain, replace(header, kind=PartKind.SLIDING))
         if self._rule.recurrent and kind is PartKind.TAIL:
             self._add(sequence, replace(header, kind=PartKind.STATE), durable=durable)
         if to_last and not self.parts.rests(header.id):
-            self._warn_of(header)
+            self._admission.warn_of(header)
         return key
-
-    def _warn_of(self, header: BlockHeader) -> None:
-        """A part that was to be written could not be."""
-        if self._writes.writing:  # else the reason has been told, once
-            self._telemetry.warning(
-                "block_kept_in_memory_only", key=header.key, part=header.kind.value
-            )
-
-    def _is_to_last(self, chain: Chain, key: BlockKey) -> bool:
-        """Whether a block that was computed is worth a place on disk: once nobody names is not."""
-        again = key not in chain.seen and self._sightings.note(key)
-        chain.seen.add(key)
-        return chain.named or again
-
-    def _write_chain(self, sequence: Sequence, chain: Chain) -> bool:
-        """Have all the blocks written that a chain consists of; False if one cannot be.
-
-        So what an agent is remembered by does not stand on blocks that only memory knows.
-        """
-        parent = self._root
-        for place, key in enumerate(chain.keys):
-            if not self.parts.rests(PartId(key, PartKind.FULL)):
-                start = place * BLOCK_SIZE
-                tokens = sequence.computed_tokens(start, start + BLOCK_SIZE)
-                tenant = PUBLIC if place < chain.public else sequence.tenant
-                header = BlockHeader(
-                    key, parent, self._namespace, PartKind.FULL, start, tokens, tenant
-                )
-                if not self.parts.write(header):
-                    return False
-            parent = key
-        return True
-
-    def _write_what_came_back(self, sequence: Sequence, chain: Chain) -> None:
-        """Have the blocks written with which a sequence began: they were wanted a second time.
-
-        Its own: what is public is written by who publishes it.
-        """
-        came_back = [use for use in chain.came_back if not use.public or sequence.tenant == PUBLIC]
-        whole = [use for use in came_back if use.length == BLOCK_SIZE]
-        if len(whole) < len(came_back):
-            last = came_back[-1]
-            header = self.parts.index.header(last.key)
-            # Of a block that was used in part only, something else came back.
-            if header is not None and len(header.tokens) == last.length:
-                whole.append(last)
-        for use in whole:
-            for part in use.ids:
-                if not self._write_part(part):
-                    return
-
-    def _write_part(self, part: PartId) -> bool:
-        """Have a part of a block written that is known; whether it rests on disk."""
-        if self.parts.rests(part):
-            return True
-        header = self.parts.index.header(part.key)
-        if header is None or part not in self.parts.index:
-            return False
-        return self.parts.write(replace(header, kind=part.kind))
 
     def _add(self, sequence: Sequence, header: BlockHeader, *, durable: bool) -> None:
         """Seal a part if it is new and still to be had; a `durable` one is written."""
@@ -334,7 +257,7 @@ class KvCache:
         if header is not None and self.parts.rests(header.id):
             header = replace(header, kind=PartKind.SLIDING)
             if not self.parts.rewrite(header, handle):
-                self._warn_of(header)
+                self._admission.warn_of(header)
 
     def _pass_out_of_sight(self, sequence: Sequence, chain: Chain) -> None:
         """Let go of what no window sees any more."""

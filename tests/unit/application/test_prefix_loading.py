@@ -179,10 +179,15 @@ class TestTurns:
 
 
 class TestHungDisk:
-    def late(self, bench: Bench, prompt: Tokens) -> float:
-        """Answer a prompt while the disk hangs; for how many seconds it was waited for."""
+    def late(self, bench: Bench, disk: FaultyBlocks, prompt: Tokens, stuck: int = 0) -> float:
+        """Answer a prompt while the disk hangs, which takes so many threads along.
+
+        Returns for how many seconds it was waited for.
+        """
         started = bench.engine.clock.now
         _, listener = bench.accept(prompt)
+        bench.work.turn()
+        disk.wait_stopped(stuck)
         while not listener.ends:
             if bench.work.idle:
                 bench.engine.clock.now += bench.work.patience() or 0
@@ -193,7 +198,7 @@ class TestHungDisk:
     def test_it_is_waited_for_two_seconds_and_a_little_more_for_more_tokens(self) -> None:
         bench, disk = restarted(LONG)
         disk.stall()
-        assert self.late(bench, LONG) == pytest.approx(2.07, abs=0.01)
+        assert self.late(bench, disk, LONG, stuck=2) == pytest.approx(2.07, abs=0.01)
         disk.release()
         bench.close()
 
@@ -209,7 +214,7 @@ class TestHungDisk:
         bench.engine.clock.now += 3
         bench.settle()
         assert listener.cached == 256
-        assert self.late(bench, LONG) == 0
+        assert self.late(bench, disk, LONG) == 0
         disk.release()
         bench.arrive()
         assert bench.work._loading._given_up == set()
@@ -219,7 +224,8 @@ class TestHungDisk:
     def test_when_all_threads_hang_nobody_waits_any_more_until_the_disk_is_back(self) -> None:
         bench, disk = restarted(*PROMPTS, hot_bytes=0)
         disk.stall()
-        waited = [self.late(bench, prompt) for prompt in PROMPTS]
+        waited = [self.late(bench, disk, prompt, stuck=2) for prompt in PROMPTS[:2]]
+        waited += [self.late(bench, disk, prompt) for prompt in PROMPTS[2:]]
         assert waited == pytest.approx([2.05, 2.05, 0, 0, 0, 0, 0, 0], abs=0.01)
         assert bench.parts.reader.hangs
         disk.release()
@@ -238,10 +244,10 @@ class TestHungDisk:
         bench.work.turn()
         disk.wait_stopped(2)
         bench.work.cancel(job.sequence.id)
-        assert self.late(bench, PROMPTS[2]) == pytest.approx(2.05, abs=0.01)
+        assert self.late(bench, disk, PROMPTS[2]) == pytest.approx(2.05, abs=0.01)
         # The threads that the cancelled ones left behind are taken for lost.
-        assert self.late(bench, PROMPTS[3]) == pytest.approx(2.05, abs=0.01)
-        assert self.late(bench, PROMPTS[4]) == 0
+        assert self.late(bench, disk, PROMPTS[3], stuck=2) == pytest.approx(2.05, abs=0.01)
+        assert self.late(bench, disk, PROMPTS[4]) == 0
         disk.release()
         bench.close()
 
@@ -277,3 +283,19 @@ class TestHungDisk:
         assert listener.cached == 512
         assert bench.names() == ["read_timed_out"]
         bench.close()
+
+
+@pytest.mark.parametrize("model", SPECS)
+def test_whatever_the_disk_does_every_request_is_answered_right(model: str) -> None:
+    bench, disk = restarted(*PROMPTS[:4], spec=SPECS[model], hot_bytes=0)
+    disk.share = 0.3
+    for number in range(10):
+        listeners = [bench.accept((*PROMPTS[(number + n) % 4], n))[1] for n in range(3)]
+        bench.settle()
+        for n, listener in enumerate(listeners):
+            assert listener.answer() == right_answer((*PROMPTS[(number + n) % 4], n), 8)
+    assert {"unreadable", "damaged", "absent"} <= set(disk.faults)
+    assert bench.engine.cache.parts._hot._reserved == 0
+    assert bench.work._loading._reads == {}
+    disk.share = 0.0
+    bench.close()
