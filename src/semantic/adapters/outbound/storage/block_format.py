@@ -33,7 +33,7 @@ from semantic.domain.errors import (
 )
 from semantic.domain.ids import BlockKey, Namespace
 
-FORMAT = "semantic-block/2"
+FORMAT = "semantic-block/3"
 
 PREFIX_BYTES = 8
 """Bytes in which a safetensors file says how long its header is."""

@@ -250,7 +250,7 @@ def test_a_renamed_file_is_incompatible(
     assert store.get(NAMESPACE, renamed.header.id) == renamed
 
 
-@pytest.mark.parametrize("version", [b"semantic-block/1", b"semantic-block/3"])
+@pytest.mark.parametrize("version", [b"semantic-block/1", b"semantic-block/2"])
 def test_another_format_is_incompatible_and_set_aside(
     root: Path, store: BlockFiles, version: bytes
 ) -> None:
