@@ -3,7 +3,7 @@
 Each round starts `semantic serve` on the same store, has every agent go on, then lets all of them
 talk at once until SIGKILL at a random moment: while it reads a prompt, answers, writes, or idles.
 After a restart the store must verify clean, and each agent's next turn must find everything that
-was acknowledged to it in the cache. In the end a server that nobody kills has the same
+was acknowledged to it in the cache. Beside it a server that nobody kills has the same
 conversations: each answer must be the same. Exits with 1 otherwise.
 
 Requests are worked on one at a time, so that every run computes the same (promise (b) of the
@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,11 +35,11 @@ _AGENTS = 3
 _PATIENCE_S = 120.0
 _LIVES = 10
 """Rounds after which others come, before conversations are too long for the model."""
-_MOST_TURNS = 4
+_MOST_TURNS = 3
 _LONGEST_S = 0.6
 """A server dies so long after so many turns at most, however fast the machine is."""
-_OPENING_TOKENS = 300
-_ANSWER_TOKENS = 6
+_OPENING_TOKENS = 250
+_ANSWER_TOKENS = 5
 _BROKEN = (openai.APIError, httpx.HTTPError)
 """What a client of a server sees that is killed."""
 
@@ -105,28 +106,39 @@ class Rounds:
             self._settings["SEMANTIC_STORE__DURABILITY"] = "full"
         self._numbers = random.Random(seed)  # noqa: S311 - reproducible, no secrets
         self._agents: list[Told] = []
+        self._whole: dict[str, Told] = {}
         self.totals = Totals()
 
     def play(self, rounds: int) -> Totals:
-        """So many kills, and the comparison with a server that is not killed."""
-        server = self._server("killed")
-        for number in range(rounds):
-            if number % _LIVES == 0:
-                talking = [self._agent(number, place) for place in range(_AGENTS)]
-                self._agents += talking
-            server.start()
+        """So many kills; beside each new start, the comparison with a server that is not killed."""
+        server, whole = self._server("killed"), self._server("whole")
+        # Both may be asked for while they start, and each start takes a core for seconds.
+        with ThreadPoolExecutor(1) as beside:
+            checked = beside.submit(whole.start)
             try:
+                for number in range(rounds):
+                    if number % _LIVES == 0:
+                        talking = [self._agent(number, place) for place in range(_AGENTS)]
+                        self._agents += talking
+                    server.start()
+                    checked.result()
+                    self._restored(server, talking)
+                    self._talk_until_killed(server, talking)
+                    checked = beside.submit(self._check, server.store, whole)
+                    self.totals.rounds += 1
+                server.start()
+                checked.result()
                 self._restored(server, talking)
-                self._talk_until_killed(server, talking)
+                self._check(server.store, whole)
             finally:
                 server.kill()
-            self._verify(server.store)
-            self.totals.rounds += 1
-        with server:
-            self._restored(server, talking)
-            server.stop()
-        self._compare()
+                beside.submit(whole.kill).result()
         return self.totals
+
+    def _check(self, store: Path, whole: ServerProcess) -> ServerProcess:
+        self._verify(store)
+        self._compare(whole)
+        return whole
 
     def _agent(self, number: int, place: int) -> Told:
         page = SCRIPTS[place].page(_OPENING_TOKENS)
@@ -176,22 +188,20 @@ class Rounds:
         if done.returncode or json.loads(done.stdout)["damaged"]:
             self.totals.damaged.append(done.stdout + done.stderr)
 
-    def _compare(self) -> None:
-        """The same conversations, with a server that nobody kills."""
-        with self._server("whole") as server:
-            for agent in self._agents:
-                whole = Told(agent.name, agent.opening)
-                for question, turn, restored in agent.turns:
-                    self.totals.turns += 1
-                    same = whole.go_on(server)
-                    if same.text != turn.text:
-                        kind = "restored" if restored else "later"
-                        self.totals.different.append(
-                            f"{agent.name}, {kind} turn {len(whole.turns)}, {question[:20]!r}: "
-                            f"{turn.text!r} instead of {same.text!r}"
-                        )
-                        break
-            server.stop()
+    def _compare(self, server: ServerProcess) -> None:
+        """What was said since the last time, with a server that nobody kills."""
+        for agent in self._agents:
+            whole = self._whole.setdefault(agent.name, Told(agent.name, agent.opening))
+            for question, turn, restored in agent.turns[len(whole.turns) :]:
+                self.totals.turns += 1
+                same = whole.go_on(server)
+                if same.text != turn.text:
+                    kind = "restored" if restored else "later"
+                    self.totals.different.append(
+                        f"{agent.name}, {kind} turn {len(whole.turns)}, {question[:20]!r}: "
+                        f"{turn.text!r} instead of {same.text!r}"
+                    )
+                    whole.messages = list(agent.messages)
 
 
 def _client(server: ServerProcess) -> OpenAI:
