@@ -77,7 +77,7 @@ bench: $(READY) ## Ratios of cold, warm and hot in one run, judged (BENCH='--his
 	$(BIN)/python -m bench.demo $(BENCH)
 
 .PHONY: soak
-soak: $(READY) ## What tests do in small, at full size: restart with 100,000 blocks, bytes written
+soak: $(READY) ## What tests do in small, at full size: restart, wear, kills, damage, faults, the cap
 	$(BIN)/python -m bench.restart
 	$(BIN)/python -m bench.write_amplification
 	$(BIN)/python -m bench.power_loss
@@ -85,6 +85,9 @@ soak: $(READY) ## What tests do in small, at full size: restart with 100,000 blo
 	$(BIN)/python -m bench.read_bandwidth
 	$(BIN)/python -m bench.kill_store
 	$(BIN)/python -m bench.corrupt_store
+	$(BIN)/python -m bench.fail_store
+	$(BIN)/python -m bench.hold_cap
+	$(BIN)/python -m bench.kill_server
 
 .PHONY: test
 test: $(READY) ## All tests, with the domain's coverage

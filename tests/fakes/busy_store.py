@@ -76,9 +76,12 @@ class Journal:
 
     def note(self, *words: str) -> None:
         line = memoryview((" ".join(words) + "\n").encode())
-        with self._lock:
-            while line:
-                line = line[os.write(self.descriptor, line) :]
+        try:
+            with self._lock:
+                while line:
+                    line = line[os.write(self.descriptor, line) :]
+        except OSError:  # nobody listens any more, and nobody would end us
+            os._exit(1)
 
     def parts(self, what: str, namespace: Namespace, parts: Sequence[PartId]) -> None:
         self.note(what, namespace, *(f"{part.key}.{part.kind.value}" for part in parts))

@@ -2,26 +2,36 @@
 
 import queue
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import cast
 
+from tests.fakes.blocks import SECRET
 from tests.fakes.fixed_clock import FixedClock
 from tests.fakes.observed_stores import PATIENCE_S, ObservedAgents, ObservedBlocks
 from tests.fakes.recorded_telemetry import RecordedTelemetry
-from tests.fakes.scripted_executor import ScriptedExecutor
+from tests.fakes.scripted_executor import Chooser, ScriptedExecutor, hashed_choice
 from tests.fakes.small_engine import SmallEngine, make_job, right_answer
 
 from semantic.adapters.outbound.storage.agent_files import AgentFiles
+from semantic.adapters.outbound.storage.disk_space import DiskSpace
 from semantic.adapters.outbound.storage.indexed_blocks import IndexedBlocks
 from semantic.adapters.outbound.system.system_clock import SystemClock
+from semantic.application.kv_cache import CacheLimits, KvCache
+from semantic.application.space_keeper import SpaceKeeper, SpaceLimits
+from semantic.application.tiered_store import TieredStore
+from semantic.application.write_behind import WriteBehind
 from semantic.domain.agent import AgentId, AgentRecord
+from semantic.domain.block import PartId, StoredPart
 from semantic.domain.cache_spec import ModelCacheSpec
-from semantic.domain.ids import TokenId
+from semantic.domain.ids import Namespace, TokenId
 
 Tokens = tuple[TokenId, ...]
+
+_BLOCK = 512
+"""Bytes in which `st_blocks` counts."""
 
 _MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own in it
 
@@ -35,6 +45,34 @@ def quick_folder() -> Iterator[Path]:
     with ExitStack() as stack:
         place = _MEMORY if _MEMORY.is_dir() else None
         yield Path(stack.enter_context(TemporaryDirectory(dir=place)))
+
+
+def on_disk(root: Path) -> int:
+    """Bytes that a folder and all in it take on the disk, as `du` counts them."""
+    found = 0
+    for path in (root, *root.rglob("*")):
+        with suppress(FileNotFoundError):
+            found += path.lstat().st_blocks * _BLOCK
+    return found
+
+
+class MeasuredBlocks(IndexedBlocks):
+    """The real store, which can be told to look what it takes after all that it does."""
+
+    measuring = False
+    most = 0
+
+    def put(self, *parts: StoredPart) -> None:
+        super().put(*parts)
+        self._measure()
+
+    def delete(self, namespace: Namespace, *parts: PartId) -> None:
+        super().delete(namespace, *parts)
+        self._measure()
+
+    def _measure(self) -> None:
+        if self.measuring:
+            self.most = max(self.most, on_disk(self._listing.folder.parent))
 
 
 @dataclass
@@ -56,14 +94,16 @@ class DiskEngine:
         *,
         hot_bytes: int = 0,
         read_timeout_s: float = PATIENCE_S,
+        choose: Chooser = hashed_choice,
+        cap: int | None = None,
     ) -> None:
         self.root = root
         self.telemetry = RecordedTelemetry()
         self.clock = SystemClock()
-        self.blocks = IndexedBlocks(root, self.telemetry, self.clock)
+        self.blocks = MeasuredBlocks(root, self.telemetry, self.clock)
         self.agents = AgentFiles(root, self.telemetry)
         self.engine = SmallEngine(
-            executor=ScriptedExecutor(spec, trusting=True),
+            executor=ScriptedExecutor(spec, choose, trusting=True),
             # They are stores, if not those that the small engine has by itself.
             blocks=cast("ObservedBlocks", self.blocks),
             agents=cast("ObservedAgents", self.agents),
@@ -73,7 +113,24 @@ class DiskEngine:
             queue_bytes=1 << 24,
             read_timeout_s=read_timeout_s,
         )
+        if cap is not None:
+            self._limit(cap)
         self._count = 0
+
+    def _limit(self, cap: int) -> None:
+        """Have a keeper hold the store below a cap."""
+        engine = self.engine
+        assert engine.writes.close(PATIENCE_S)
+        limits = SpaceLimits(cap, 1.0, 0, 0, True, 0.9, 0.8, 60.0)  # noqa: FBT003
+        space = DiskSpace(self.root, self.blocks, self.clock)
+        keeper = SpaceKeeper(self.blocks, space, limits, self.clock, self.telemetry)
+        engine.writes = WriteBehind(
+            self.blocks, self.agents, engine.queue_bytes, self.telemetry, keeper
+        )
+        engine.tiers = TieredStore(self.blocks, engine.writes)
+        kept = CacheLimits(engine.hot_bytes, engine.state_interval, engine.resume_points)
+        engine.cache = KvCache(engine.executor, engine.writes, kept, self.telemetry, SECRET)
+        engine.writes.tend(engine.cache.served)
 
     @contextmanager
     def running(self) -> Iterator["DiskEngine"]:

@@ -7,7 +7,7 @@ writes wrong ones; nobody but a program does that, so digests alone do not find 
 import json
 import random
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,16 +92,16 @@ class Mutants:
             case 0:  # copied to where the other namespace's files lie
                 return {self._elsewhere[path]: data}
             case 1:  # says that it is the other namespace's
-                return {path: _signed(data, self._of_foreign)}
+                return {path: signed(data, self._of_foreign)}
             case _:  # both
-                return {self._elsewhere[path]: _signed(data, self._of_foreign)}
+                return {self._elsewhere[path]: signed(data, self._of_foreign)}
 
     def _of_foreign(self, document: Document) -> Document:
         return _with_metadata(document, namespace=self._foreign)
 
     def _rewritten(self, path: Path) -> dict[Path, bytes]:
         data = self._files[path]
-        while (changed := _signed(data, self._changed)) == data:
+        while (changed := signed(data, self._changed)) == data:
             pass
         return {path: changed}
 
@@ -154,9 +154,8 @@ def _with_metadata(document: Document, **fields: str) -> Document:
     return {**document, "__metadata__": {**found, **fields}}
 
 
-def _signed(data: bytes, change: "object") -> bytes:
+def signed(data: bytes, change: Callable[[Document], Document]) -> bytes:
     """The file with a header that was changed and is signed as if it belonged there."""
-    assert callable(change)
     length = int.from_bytes(data[:_PREFIX], "little")
     document = change(json.loads(data[_PREFIX : _PREFIX + length]))
     document = _with_metadata(document, header_xxh3=_UNSIGNED)

@@ -8,6 +8,7 @@ import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeGuard
 
 from semantic.domain.errors import CachePersistenceError
 
@@ -38,11 +39,11 @@ def write(root: Path, note: ServerNote) -> None:
 
 def read(root: Path) -> ServerNote | None:
     """The note in `root`, of a server that may be gone; None if there is none to be understood."""
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, RecursionError):
         found = json.loads(_place(root).read_text(encoding="utf-8"))
         if isinstance(found, dict):
             url, token = found.get("url"), found.get("token")
-            if isinstance(url, str) and isinstance(token, str):
+            if _is_plain(url) and _is_plain(token):
                 return ServerNote(url, token)
     return None
 
@@ -51,6 +52,11 @@ def remove(root: Path) -> None:
     """Take the note away. What cannot be removed is stale, and harms nobody."""
     with suppress(OSError):
         _place(root).unlink()
+
+
+def _is_plain(found: object) -> TypeGuard[str]:
+    """Whether it is text that can stand in a header, as what a server leaves can."""
+    return isinstance(found, str) and found.isascii() and found.isprintable()
 
 
 def _place(root: Path) -> Path:

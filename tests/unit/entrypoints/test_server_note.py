@@ -2,6 +2,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from tests.fakes.mutants import mutants
 
 from semantic.domain.errors import CachePersistenceError
 from semantic.entrypoints import server_note
@@ -29,10 +30,22 @@ def test_a_removed_note_is_gone_and_may_be_removed_again(tmp_path: Path) -> None
     assert server_note.read(tmp_path) is None
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"url": 1, "token": "x"}', '{"url": "x"}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[" * 200_000, '{"url": 1, "token": "x"}', '{"url": "x", "token": "\\u00e9"}']
+)
 def test_what_cannot_be_understood_is_no_note(tmp_path: Path, text: str) -> None:
     (tmp_path / "server.json").write_text(text)
     assert server_note.read(tmp_path) is None
+
+
+def test_no_damage_to_a_note_costs_more_than_the_note(tmp_path: Path) -> None:
+    server_note.write(tmp_path, NOTE)
+    path = tmp_path / "server.json"
+    whole = path.read_bytes()
+    for _, damaged in mutants(whole, whole[::-1], each=20, seed=1):
+        path.write_bytes(damaged)
+        note = server_note.read(tmp_path)
+        assert note is None or (note.url + note.token).isascii()
 
 
 def test_a_note_that_cannot_be_left_is_an_error_of_the_store(tmp_path: Path) -> None:

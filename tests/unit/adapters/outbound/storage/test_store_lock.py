@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.fakes.mutants import mutants
 
 from semantic.adapters.outbound.storage.store_lock import StoreLock
 from semantic.domain.errors import CachePersistenceError, StoreLockedError
@@ -122,3 +123,11 @@ def test_a_root_that_is_no_folder_is_refused(root: Path) -> None:
     root.touch()
     with pytest.raises(CachePersistenceError, match="cannot be a store"):
         StoreLock(root).acquire()
+
+
+def test_whatever_lies_in_the_lock_s_file_it_can_be_taken(root: Path) -> None:
+    root.mkdir(parents=True)
+    for _, damaged in mutants(b"12345", b"\xff" * 5, each=5, seed=1):
+        (root / "store.lock").write_bytes(damaged)
+        with StoreLock(root), pytest.raises(StoreLockedError):
+            StoreLock(root).acquire()
