@@ -28,7 +28,7 @@ from semantic.adapters.outbound.storage.indexed_blocks import IndexedBlocks
 from semantic.adapters.outbound.system.system_clock import SystemClock
 from semantic.domain.agent import AgentId, AgentRecord, Branch, Segment
 from semantic.domain.block import BlockHeader, PartId, PartKind, StoredPart
-from semantic.domain.cache_spec import ModelCacheSpec
+from semantic.domain.cache_spec import BLOCK_SIZE, ModelCacheSpec
 from semantic.domain.errors import CacheCorruptionError, IncompatibleCacheError
 from semantic.domain.ids import Namespace, TokenId
 
@@ -196,7 +196,8 @@ def damage_index(root: Path, count: int, seed: int, totals: Totals) -> None:
                     asked = engine.ask(prompt)
                 if not asked.right:
                     problem = "the answer was wrong"
-                elif last and asked.cached != before:
+                # A tail under other tokens is not found, nor missed: its tokens are computed anew.
+                elif last and asked.cached <= before - BLOCK_SIZE:
                     problem = f"it did not heal: {asked.cached} of {before}"
         except Exception as error:  # noqa: BLE001 - that is what is looked for
             problem = f"it failed: {error!r}"

@@ -1,5 +1,6 @@
 """A real server in a process of its own, to be talked to over HTTP and killed."""
 
+import http.client
 import os
 import signal
 import socket
@@ -10,8 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-
-import httpx
 
 _EVERY_SERVER = {"SEMANTIC_STORE__RESTORE": "always"}
 """What is tried is restoring, also where a small model would be computed sooner."""
@@ -100,11 +99,15 @@ class ServerProcess:
             raise
 
     def _ready(self) -> bool:
+        # Asked often, and meant to take nothing from the server that starts beside it.
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=5)
         try:
-            answer = httpx.get(f"http://127.0.0.1:{self._port}/health/ready", timeout=5)
-        except httpx.TransportError:
+            connection.request("GET", "/health/ready")
+            return connection.getresponse().status == http.client.OK
+        except (OSError, http.client.HTTPException):
             return False
-        return answer.is_success
+        finally:
+            connection.close()
 
     def __enter__(self) -> Self:
         return self.start()
