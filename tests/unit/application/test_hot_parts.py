@@ -31,6 +31,18 @@ def test_the_least_recently_used_part_goes_first() -> None:
     assert hot.nbytes == 8
 
 
+def test_what_is_reserved_is_kept_free() -> None:
+    hot = HotParts(10)
+    hot.put(A, Held(4))
+    hot.put(B, Held(4))
+    assert hot.reserve(5) == (A,)
+    assert hot.put(C, Held(2)) == (B,)
+    hot.unreserve(5)
+    assert hot.put(A, Held(8)) == ()
+    assert hot.reserve(100) == (C, A)
+    assert len(hot) == 0
+
+
 def test_a_part_that_is_too_large_goes_alone() -> None:
     hot = HotParts(10)
     hot.put(A, Held(4))

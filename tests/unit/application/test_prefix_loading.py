@@ -11,6 +11,7 @@ from tests.unit.application.test_engine_work import LONG, Bench, Tokens
 from semantic.domain.block import PartId, PartKind
 from semantic.domain.cache_spec import ModelCacheSpec
 from semantic.domain.ids import DEFAULT_TENANT
+from semantic.domain.step_plan import StepPlan, StepResult
 
 BLOCK_BYTES = UNIFORM.nbytes(PartKind.FULL)
 PROMPTS: list[Tokens] = [tuple((seed + 3 * n) % 95 for n in range(513)) for seed in range(8)]
@@ -104,6 +105,21 @@ class TestChoice:
         bench.answer(LONG[:520])
         measured(bench, read_bytes=20_000, prefill_tokens=prefill_tokens)
         bench.answer((*LONG, 3, 4))
+        bench.close()
+
+    def test_how_fast_prompts_are_computed_is_learnt_from_the_steps(self) -> None:
+        bench = Bench()
+        run = bench.engine.executor.run
+
+        def slow(plan: StepPlan) -> StepResult:
+            bench.engine.clock.now += 1
+            return run(plan)
+
+        bench.engine.executor.run = slow  # type: ignore[method-assign]
+        bench.answer(LONG, 1)
+        # Of 512, 187 and 1 token: the last step is no measure of it.
+        learnt = bench.work._loading._prefill.per_second(bench.engine.clock.now)
+        assert learnt == pytest.approx(699 / 2, rel=0.1)
         bench.close()
 
 
