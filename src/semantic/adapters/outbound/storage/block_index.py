@@ -44,7 +44,7 @@ class BlockIndex(IndexRows):
     def __init__(self, path: Path) -> None:
         try:
             self._writer = index_schema.connect(path)
-            super().__init__(index_schema.connect_beside(path))
+            super().__init__(index_schema.connect_beside(path, checked=True))
         except sqlite3.Error as error:
             raise CacheCorruptionError(f"{path.name} cannot be used: {error}") from error
         self._writing = threading.Lock()

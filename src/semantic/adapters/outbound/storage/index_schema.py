@@ -107,8 +107,12 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def connect_beside(path: Path, *, at_rest: bool = False) -> sqlite3.Connection:
+def connect_beside(
+    path: Path, *, at_rest: bool = False, checked: bool = False
+) -> sqlite3.Connection:
     """Open the index to look at it. `at_rest`: nobody writes to it, and no log lies beside it.
+
+    If it has been `checked`, by `connect`, that is not done again.
 
     Raises:
         sqlite3.Error: if it is not there, cannot be opened, or is of another version.
@@ -116,7 +120,8 @@ def connect_beside(path: Path, *, at_rest: bool = False) -> sqlite3.Connection:
     # Read as it lies there, it gets no files beside it.
     connection = _connection(f"{path.as_uri()}?{'immutable=1' if at_rest else 'mode=ro'}")
     try:
-        _check(connection)
+        if not checked:
+            _check(connection)
     except BaseException:
         connection.close()
         raise
