@@ -126,11 +126,8 @@ def stall(root: Path, every: int, totals: Totals) -> None:
         calls.begin()
         one.turns()
         number = len(calls.calls)
-        names = list(calls.calls)
         for at in range(0, number, every):
-            if names[at].startswith(WITHOUT_A_DEADLINE):
-                continue
-            gate = Stall()
+            gate = Stall(WITHOUT_A_DEADLINE)
             calls.begin(at, gate)
             talk = Talk(f"stalled {at}")
             app.ask(talk, f"{at} {_OPENING}")

@@ -30,7 +30,7 @@ from openai import DefaultHttpxClient, OpenAI
 from semantic.adapters.config.settings import StoreSettings
 
 ROUNDS = 50
-_AGENTS = 3
+AGENTS = 3
 _PATIENCE_S = 120.0
 _NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """Nothing needs them here, and reading them for every turn would take longer than the turn."""
@@ -40,7 +40,7 @@ _MOST_TURNS = 2
 _LONGEST_S = 0.6
 """A server dies so long after so many turns at most, however fast the machine is."""
 _OPENING_TOKENS = 250
-_ANSWER_TOKENS = 4
+_ANSWER_TOKENS = 3
 
 
 @dataclass
@@ -98,7 +98,10 @@ class Totals:
 class Rounds:
     """Plays all rounds in a folder; `settings` are the servers' environment."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, str], seed: int) -> None:
+    def __init__(
+        self, folder: Path, settings: Mapping[str, str], seed: int, agents: int = AGENTS
+    ) -> None:
+        self._at_once = agents
         self._folder = folder
         self._settings = {**settings, "SEMANTIC_ENGINE__MAX_BATCH": "1"}
         if "durability" in StoreSettings.model_fields:
@@ -117,7 +120,7 @@ class Rounds:
             try:
                 for number in range(rounds):
                     if number % _LIVES == 0:
-                        talking = [self._agent(number, place) for place in range(_AGENTS)]
+                        talking = [self._agent(number, place) for place in range(self._at_once)]
                         self._agents += talking
                     server.start()
                     checked.result()
@@ -173,7 +176,7 @@ class Rounds:
         threads = [threading.Thread(target=talk, args=(agent,)) for agent in talking]
         for thread in threads:
             thread.start()
-        for _ in range(self._numbers.randrange(_MOST_TURNS * _AGENTS)):
+        for _ in range(self._numbers.randrange(_MOST_TURNS * self._at_once)):
             turns.acquire(timeout=_PATIENCE_S)
         threading.Event().wait(self._numbers.random() * _LONGEST_S)
         server.kill()

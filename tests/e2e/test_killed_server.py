@@ -10,7 +10,7 @@ from bench.kill_server import Rounds
 def test_a_killed_server_forgets_nothing_it_acknowledged_and_answers_as_if_never_killed(
     tmp_path: Path, settings_of_servers: dict[str, str]
 ) -> None:
-    found = Rounds(tmp_path, settings_of_servers, seed=20261123).play(5)
+    found = Rounds(tmp_path, settings_of_servers, seed=20261123, agents=2).play(5)
     assert found.bad == []
     assert found.rounds == 5
     assert found.restored >= 5
