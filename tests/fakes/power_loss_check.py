@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from tests.fakes.blocks import MINE, NAMESPACE, SECRET, make_part, plant_secret
+from tests.fakes.blocks import MINE, NAMESPACE, SECRET, folder_of, make_part, plant_secret
 from tests.fakes.fixed_clock import FixedClock
 from tests.fakes.power_loss import LOG, Bytes, PowerLoss, State
 from tests.fakes.power_loss_workloads import (
@@ -338,7 +338,7 @@ def _laid(path: Path, data: bytes) -> Iterator[None]:
 
 def _namespace(path: str) -> Namespace:
     folder = path.removeprefix(_BLOCKS).split("/")[0]
-    return NAMESPACE if NAMESPACE.startswith(folder) else FIRST_NAMESPACE
+    return NAMESPACE if folder == folder_of(NAMESPACE) else FIRST_NAMESPACE
 
 
 def _is_part(path: str) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.fakes.blocks import NAMESPACE, SECRET, make_part
+from tests.fakes.blocks import NAMESPACE, SECRET, folder_of, make_part
 from tests.fakes.fixed_clock import FixedClock
 from tests.fakes.observed_stores import PATIENCE_S, Gate
 from tests.fakes.recorded_disk import Killed, Op, RecordedDisk
@@ -35,8 +35,12 @@ from semantic.domain.ids import Namespace, TokenId
 ROOT = "above/store"
 """Where the store is, from the base; neither is there at first."""
 
-FIRST_NAMESPACE = Namespace("0" * 64)
-"""Of a model that comes before the others."""
+FIRST_NAMESPACE = next(
+    name
+    for name in (Namespace(digit * 64) for digit in "0123456789abcdef")
+    if folder_of(name) < folder_of(NAMESPACE)
+)
+"""Of a model whose blocks are listed before the others'."""
 
 
 @dataclass(frozen=True, slots=True)

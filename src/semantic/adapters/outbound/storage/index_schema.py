@@ -71,6 +71,14 @@ WHERE part.kind = 'tail' AND coalesce(length(tokens), 0) <> 4 * num_tokens
 """
 """Tails are found by their tokens; whole blocks mostly without."""
 
+_STRANGE_NAMES = """
+SELECT (SELECT count(*) FROM namespace
+        WHERE typeof(name) <> 'text' OR length(name) <> 64 OR name GLOB '*[^0-9a-f]*')
+    + (SELECT count(*) FROM tenant
+        WHERE typeof(name) <> 'text' OR length(name) NOT BETWEEN 1 AND 64
+        OR name GLOB '*[^-a-z0-9_]*')
+"""
+
 _LOG_PAGES = 256
 """Pages of 4 KiB after which the write-ahead log is emptied: it counts towards the store's size."""
 
@@ -156,7 +164,7 @@ def _check(connection: sqlite3.Connection) -> None:
     if (version := _version(connection)) != VERSION:
         raise sqlite3.DatabaseError(f"the index is of version {version}, not {VERSION}")
     # Reads every page of the table: what is damaged is found now, and not when it is needed.
-    for question in (_STRANGE_ROWS, _BROKEN_CHAINS, _NAMELESS_TAILS):
+    for question in (_STRANGE_NAMES, _STRANGE_ROWS, _BROKEN_CHAINS, _NAMELESS_TAILS):
         (strange,) = connection.execute(question).fetchone()
         if strange:
             raise sqlite3.DatabaseError(f"{strange} rows of the index say what no part can be")

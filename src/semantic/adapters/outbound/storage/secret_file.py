@@ -101,8 +101,8 @@ def _make(path: Path) -> None:
     fresh = path.with_name(f"{path.name}.new")
     fresh.unlink(missing_ok=True)
     write_file(fresh, (secrets.token_bytes(SECRET_BYTES),))
+    # Its name gets durable with those of the folders beside it, before anything is kept there.
     fresh.rename(path)
-    sync_directory(path.parent)
 
 
 def _refuse_if_lost(root: Path) -> None:

@@ -36,7 +36,6 @@ SITES = {
     "sync_directories < StoreFolder.replace < AgentFiles.save_all [*/*/agents]",
     "sync_directories < sync_directory < AgentFiles.delete [*/*/agents]",
     "sync_directories < sync_directory < move_into_place < rebuild [*/*]",
-    "sync_directories < sync_directory < _make [*/*]",
     # The names that a killed process gave.
     "sync_directories < sync_directory < BlockFiles.put [*/*/blk/*/*]",
     # An old index is gone before its log, without which it would lack rows.
