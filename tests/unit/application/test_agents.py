@@ -8,7 +8,7 @@ from tests.fakes.observed_stores import PATIENCE_S, Journal, ObservedAgents, Obs
 from tests.fakes.recorded_telemetry import RecordedTelemetry
 from tests.fakes.scripted_executor import NAMESPACE
 
-from semantic.application.agents import Agents, OpenAgent
+from semantic.application.agents import AgentLimits, Agents, OpenAgent
 from semantic.application.write_behind import WriteBehind
 from semantic.domain.agent import AgentId, Recall, Segment, recall
 from semantic.domain.errors import AgentBusyError
@@ -19,14 +19,26 @@ STORED = CODER.within(NAMESPACE)
 
 
 class Bench:
-    def __init__(self, store: ObservedAgents | None = None, max_branches: int = 8) -> None:
+    def __init__(
+        self,
+        store: ObservedAgents | None = None,
+        max_branches: int = 8,
+        silence_s: float = PATIENCE_S,
+    ) -> None:
         self.journal = Journal()
         self.store = store or ObservedAgents(self.journal)
         self.blocks = ObservedBlocks(self.journal)
         self.telemetry = RecordedTelemetry()
         self.clock = FixedClock(now=5.0)
         self.writes = WriteBehind(self.blocks, self.store, 1 << 20, self.telemetry)
-        self.agents = Agents(self.store, self.writes, NAMESPACE, max_branches, self.clock)
+        self.agents = Agents(
+            self.store,
+            self.writes,
+            NAMESPACE,
+            AgentLimits(max_branches, silence_s),
+            self.clock,
+            self.telemetry,
+        )
 
     def run(self, work: Coroutine[object, object, None]) -> None:
         """Run `work` in a loop of its own, then write what waits."""
@@ -75,7 +87,9 @@ def test_an_unknown_agent_has_no_branches() -> None:
 
 def test_a_turn_is_found_again_after_a_restart() -> None:
     first, second = Bench(), Bench()
-    second.agents = Agents(first.store, second.writes, NAMESPACE, 8, second.clock)
+    second.agents = Agents(
+        first.store, second.writes, NAMESPACE, AgentLimits(8), second.clock, second.telemetry
+    )
 
     async def talk() -> None:
         opened = await first.agents.open(CODER)
@@ -94,7 +108,14 @@ def test_a_turn_is_found_again_after_a_restart() -> None:
 
 def test_another_models_memory_of_an_agent_is_another() -> None:
     bench = Bench()
-    other = Agents(bench.store, bench.writes, type(NAMESPACE)("f" * 64), 8, bench.clock)
+    other = Agents(
+        bench.store,
+        bench.writes,
+        type(NAMESPACE)("f" * 64),
+        AgentLimits(8),
+        bench.clock,
+        bench.telemetry,
+    )
 
     async def use() -> None:
         opened = await bench.agents.open(CODER)
@@ -250,7 +271,7 @@ def test_a_store_that_raises_leaves_nobody_open() -> None:
         def load(self, agent: AgentId) -> None:
             raise RuntimeError(f"a bug in the store: {agent.name}")
 
-    agents = Agents(Broken(), bench.writes, NAMESPACE, 8, bench.clock)
+    agents = Agents(Broken(), bench.writes, NAMESPACE, AgentLimits(8), bench.clock, bench.telemetry)
 
     async def use() -> None:
         for _ in range(2):
