@@ -17,7 +17,7 @@ from semantic.application.agent_inspection import Memory
 from semantic.application.disk_threads import SILENCE_S, DiskThreads
 from semantic.application.write_behind import WriteBehind
 from semantic.domain.agent import AgentId, AgentRecord, Recall, Segment, joined, remember
-from semantic.domain.errors import AgentBusyError
+from semantic.domain.errors import AgentBusyError, CachePersistenceError
 from semantic.domain.ids import DEFAULT_TENANT, AgentKey, Namespace, TenantId
 from semantic.ports.agent_store import AgentStore
 from semantic.ports.clock import Clock
@@ -90,7 +90,7 @@ class Agents:
     async def open(self, agent: AgentId, tenant: TenantId = DEFAULT_TENANT) -> OpenAgent:
         """A tenant's agent with its record, read from the store if need be. To be closed again.
 
-        If the store is silent for too long, it is opened without what is stored.
+        If the store is silent for too long, or fails, it is opened without what is stored.
         """
         agent = agent.within(self._namespace, tenant)
         opened = self._open.get(agent.key)
@@ -212,7 +212,8 @@ class Agents:
                 reason = f"the store has not answered for {self._limits.silence_s:g} s"
                 self._telemetry.warning("agent_unread", agent=opened.agent.key, error=reason)
             opened.late = True
-        if opened.failure is not None:
+        # What the disk does costs a request nothing but what is remembered; a bug is told.
+        if opened.failure is not None and not isinstance(opened.failure, CachePersistenceError):
             raise opened.failure
 
     def _begin_reading(self, opened: OpenAgent) -> None:

@@ -505,3 +505,26 @@ def test_many_hung_records_are_in_nobody_elses_way() -> None:
 
     bench.run(work())
     assert len(list(bench.store.list())) == 100
+
+
+def test_a_record_that_cannot_be_read_now_is_not_written_over() -> None:
+    bench = Bench()
+
+    async def work() -> None:
+        opened = await bench.agents.open(CODER)
+        assert await bench.turn(opened, "before")
+        bench.agents.close(opened)
+        bench.store.failing = True
+        opened = await bench.agents.open(CODER)
+        assert texts(opened) == []
+        bench.store.failing = False
+        assert not await bench.turn(opened, "lost")
+        bench.agents.close(opened)
+        opened = await bench.agents.open(CODER)
+        assert texts(opened) == ["before!"]
+        assert await bench.turn(opened, "after")
+        bench.agents.close(opened)
+
+    bench.run(work())
+    assert bench.remembered() == ["before!", "after!"]
+    assert bench.telemetry.names() == ["agent_not_saved"]
