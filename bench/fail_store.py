@@ -21,8 +21,6 @@ from tests.fakes.disk_engine import quick_folder
 from tests.fakes.failing_calls import ERRORS, FailingCalls, Stall
 
 RANDOM_FAULTS = 1000
-WITHOUT_A_DEADLINE = ("open agents", "stat agents", "pread agents", "sqlite SELECT")
-"""What a request still waits for however long it takes: its agent's record, and the index."""
 _SHARE = 0.08
 _SWITCH_S = 1e-4
 _STALL_PATIENCE_S = 0.25
@@ -127,7 +125,7 @@ def stall(root: Path, every: int, totals: Totals) -> None:
         one.turns()
         number = len(calls.calls)
         for at in range(0, number, every):
-            gate = Stall(WITHOUT_A_DEADLINE)
+            gate = Stall()
             calls.begin(at, gate)
             talk = Talk(f"stalled {at}")
             app.ask(talk, f"{at} {_OPENING}")

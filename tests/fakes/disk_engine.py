@@ -112,6 +112,7 @@ class DiskEngine:
             hot_bytes=hot_bytes,
             queue_bytes=1 << 24,
             read_timeout_s=read_timeout_s,
+            restore_always=True,
         )
         if cap is not None:
             self._limit(cap)

@@ -34,12 +34,8 @@ _PATIENCE_S = 60.0
 
 @dataclass
 class Stall:
-    """A call that came to the gate waits there until it is opened.
+    """A call that came to the gate waits there until it is opened."""
 
-    Calls whose names begin as `spared` ones do not wait; the next one does.
-    """
-
-    spared: tuple[str, ...] = ()
     reached: threading.Event = field(default_factory=threading.Event)
     opened: threading.Event = field(default_factory=threading.Event)
 
@@ -97,8 +93,6 @@ class FailingCalls:
             number = len(self.calls)
             self.calls.append(name)
             fault = self._fault if number == self._at else None
-            if isinstance(fault, Stall) and fault.spared and name.startswith(fault.spared):
-                self._at, fault = number + 1, None
             if self._luck is not None and self._luck.random() < self._share:
                 fault = self._luck.choice(ERRORS)
             self.failed += fault is not None

@@ -24,7 +24,9 @@ class MemoryAgentStore:
             self.save(agent, record)
 
     def load(self, agent: AgentId) -> AgentRecord | None:
-        return None if self.failing else self._records.get(agent.key)
+        if self.failing:
+            raise CachePersistenceError("no record can be read: the test says so")
+        return self._records.get(agent.key)
 
     def list(self) -> Iterator[AgentRecord]:
         yield from () if self.failing else tuple(self._records.values())

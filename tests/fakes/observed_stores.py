@@ -89,7 +89,9 @@ class ObservedBlocks(MemoryBlockStore):
 
 
 class ObservedAgents(MemoryAgentStore):
-    """`reading` is passed after a record has been read."""
+    """`reading` is passed after a record has been read; `unreadable` is a bug behind it."""
+
+    unreadable = False
 
     def __init__(self, journal: Journal | None = None) -> None:
         super().__init__()
@@ -107,4 +109,6 @@ class ObservedAgents(MemoryAgentStore):
         record = super().load(agent)
         self.journal.entries.append(("load", agent.key))
         self.reading.enter()
+        if self.unreadable:
+            raise RuntimeError("a bug in the store")
         return record

@@ -13,6 +13,7 @@ from tests.fakes.recorded_telemetry import RecordedTelemetry
 from tests.fakes.scripted_executor import Chooser, ScriptedExecutor, hashed_choice
 
 from semantic.application.block_reader import BlockReader
+from semantic.application.disk_threads import SILENCE_S
 from semantic.application.engine_job import Job, JobEnded, JobEvent, JobFailed, JobStarted
 from semantic.application.engine_loop import EngineLoop
 from semantic.application.engine_work import EngineParts
@@ -136,7 +137,10 @@ class SmallEngine:
     def __post_init__(self) -> None:
         self.writes = WriteBehind(self.blocks, self.agents, self.queue_bytes, self.telemetry)
         self.tiers = TieredStore(self.disk or self.blocks, self.writes)
-        limits = CacheLimits(self.hot_bytes, self.state_interval, self.resume_points)
+        self.silence_s = min(SILENCE_S, self.read_timeout_s)
+        limits = CacheLimits(
+            self.hot_bytes, self.state_interval, self.resume_points, self.silence_s
+        )
         self.cache = KvCache(self.executor, self.writes, limits, self.telemetry, SECRET)
         self.loop = EngineLoop(self.max_jobs, self.telemetry)
 

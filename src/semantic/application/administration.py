@@ -1,16 +1,21 @@
 """The use case of operators while a server runs: look at memories, and forget them everywhere.
 
-Implements the port `Administration`. Runs on the event loop; stores are read on other threads.
+Implements the port `Administration`. Runs on the event loop; stores are read on other threads, and
+waited for with a deadline.
 """
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 from semantic.application import agent_inspection
 from semantic.application.agent_deletion import Forgettable, delete_memory, private_parts
 from semantic.application.agent_inspection import Remembered
 from semantic.application.agents import Agents
+from semantic.application.disk_threads import DiskThreads
 from semantic.application.engine_loop import EngineLoop
 from semantic.application.write_behind import WriteBehind
 from semantic.domain.agent import AgentId, AgentRecord
@@ -19,6 +24,11 @@ from semantic.domain.errors import CachePersistenceError
 from semantic.domain.ids import DEFAULT_TENANT, Namespace, TenantId
 from semantic.ports.administration import AgentFootprint, AgentSummary, Deletion
 from semantic.ports.block_store import DurableBlocks
+
+Result = TypeVar("Result")
+
+_THREADS = 4
+"""Questions that are worked on at once, and threads that a hung disk may keep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +51,20 @@ class LiveAdministration:
         self._seen = Remembered(stored.records, stored.blocks, stored.secret, durable)
         self._served = served
         self._timeout_s = timeout_s
+        self._threads = DiskThreads("administration", _THREADS)
 
     async def agents(self, tenant: TenantId = DEFAULT_TENANT) -> tuple[AgentSummary, ...]:
         """All memories, ordered by name."""
         unsaved = self._served.agents.unsaved()
-        return await asyncio.to_thread(agent_inspection.agents, self._seen, tenant, unsaved)
+        return await self._asked(partial(agent_inspection.agents, self._seen, tenant, unsaved))
 
     async def agent(
         self, name: str, tenant: TenantId = DEFAULT_TENANT
     ) -> tuple[AgentFootprint, ...]:
         """One agent's memories; see the port."""
         unsaved = self._served.agents.unsaved()
-        return await asyncio.to_thread(
-            agent_inspection.footprints, name, self._seen, tenant, unsaved
+        return await self._asked(
+            partial(agent_inspection.footprints, name, self._seen, tenant, unsaved)
         )
 
     async def delete_agent(self, name: str, tenant: TenantId = DEFAULT_TENANT) -> Deletion:
@@ -64,25 +75,25 @@ class LiveAdministration:
         )
 
     async def _delete(self, agent: AgentId, tenant: TenantId) -> Deletion:
-        found = await asyncio.to_thread(
-            agent_inspection.memories, agent.name, self._stored.records, tenant
+        found = await self._asked(
+            partial(agent_inspection.memories, agent.name, self._stored.records, tenant)
         )
         removed = 0
         for record in found:
             if record.namespace == self._served.namespace:
                 removed += await self._drop(agent, record)
             else:
-                removed += await asyncio.to_thread(delete_memory, record, self._stored)
+                removed += await self._asked(partial(delete_memory, record, self._stored))
         return Deletion(name=agent.name, memories=len(found), blocks=removed)
 
     async def _drop(self, agent: AgentId, record: AgentRecord) -> int:
         """Forget a memory of the model that runs; the number of blocks that went."""
         namespace = self._served.namespace
-        own, others = await asyncio.to_thread(
-            agent_inspection.lineages, record, self._stored.records, self._stored.secret
+        own, others = await self._asked(
+            partial(agent_inspection.lineages, record, self._stored.records, self._stored.secret)
         )
         # The cache may have forgotten what lies on disk: what was damaged, or could not be deleted.
-        stored = await asyncio.to_thread(private_parts, namespace, own, others, self._stored)
+        stored = await self._asked(partial(private_parts, namespace, own, others, self._stored))
         loop = asyncio.get_running_loop()
         outcome: asyncio.Future[int | None] = loop.create_future()
 
@@ -107,3 +118,15 @@ class LiveAdministration:
             if removed is not None:
                 return removed
         raise CachePersistenceError(f"agent {agent.name!r} could not be removed from the store")
+
+    async def _asked(self, work: Callable[[], Result]) -> Result:
+        """What `work` finds in the store.
+
+        Raises:
+            CachePersistenceError: if that takes too long; it may be done later all the same.
+        """
+        answer = asyncio.wrap_future(self._threads.begin(work))
+        try:
+            return await asyncio.wait_for(answer, self._timeout_s)
+        except TimeoutError as error:
+            raise CachePersistenceError("the store does not answer") from error

@@ -5,20 +5,18 @@ has no hole; what is in memory only is known only as long as it is in memory. Ow
 thread.
 """
 
-from collections.abc import Iterable, Mapping
-from collections.abc import Sequence as Tokens
+from collections.abc import Iterable
 
 from semantic.application.hot_parts import HotParts
+from semantic.application.stored_tokens import StoredTokens
 from semantic.application.write_behind import WriteBehind
 from semantic.domain.block import BlockHeader, PartId, StoredPart
 from semantic.domain.cache_spec import BLOCK_SIZE
-from semantic.domain.errors import CachePersistenceError
 from semantic.domain.ids import BlockKey
 from semantic.domain.prefix_index import PrefixIndex
 from semantic.domain.resume import ResumeRule
 from semantic.ports.block_store import BlockStore
 from semantic.ports.model_executor import ModelExecutor, PartHandle
-from semantic.ports.telemetry import Telemetry
 
 
 class KeptParts:
@@ -29,24 +27,23 @@ class KeptParts:
         executor: ModelExecutor,
         writes: WriteBehind,
         hot_bytes: int,
-        telemetry: Telemetry,
+        tokens: StoredTokens,
         root: BlockKey,
     ) -> None:
         capabilities = executor.capabilities
         spec = capabilities.spec
         self._executor = executor
         self._writes = writes
-        self._telemetry = telemetry
+        self._tokens = tokens
         self.namespace = capabilities.namespace
-        self._store: BlockStore | None = None
         self._rule = spec.resume_rule if spec else ResumeRule()
         self._hot = HotParts(hot_bytes)
         self._memory_only: set[PartId] = set()
-        self.index = PrefixIndex(root, BLOCK_SIZE, self._rule, self._stored_tokens)
+        self.index = PrefixIndex(root, BLOCK_SIZE, self._rule, tokens.fetch)
 
     def discover(self, store: BlockStore) -> None:
         """Learn what `store` holds."""
-        self._store = store
+        self._tokens.store = store
         self.index.learn(self.namespace, store.outlines(self.namespace))
 
     def is_hot(self, part: PartId) -> bool:
@@ -137,7 +134,7 @@ class KeptParts:
         """Learn what became of parts on their way to disk, and on it."""
         for fate in self._writes.fates():
             if fate.kept:
-                if fate.part.kind.begins and self._store is not None:
+                if fate.part.kind.begins and self._tokens.store is not None:
                     self.index.release(fate.part.key)
             elif fate.part in self._hot and fate.part in self.index:
                 self._memory_only.add(fate.part)
@@ -165,13 +162,3 @@ class KeptParts:
         for part in evicted:
             if part in self._memory_only:
                 self.forget(part)
-
-    def _stored_tokens(self, keys: Tokens[BlockKey]) -> Mapping[BlockKey, bytes]:
-        """Tokens of blocks in the store. Those it cannot tell are not found, and recomputed."""
-        if self._store is None or not keys:
-            return {}
-        try:
-            return self._store.tokens(self.namespace, keys)
-        except CachePersistenceError as error:
-            self._telemetry.warning("tokens_unreadable", error=str(error))
-            return {}

@@ -13,8 +13,10 @@ from dataclasses import dataclass, replace
 
 from semantic.application.chain import Chain
 from semantic.application.disk_admission import DiskAdmission
+from semantic.application.disk_threads import SILENCE_S
 from semantic.application.kept_parts import KeptParts
 from semantic.application.space_keeper import Served
+from semantic.application.stored_tokens import StoredTokens
 from semantic.application.write_behind import WriteBehind
 from semantic.domain.block import BlockHeader, PartId, PartKind, StoredPart
 from semantic.domain.block_hash import TenantKeys, block_key, root_key, tenant_keys
@@ -35,11 +37,15 @@ from semantic.ports.telemetry import Telemetry
 
 @dataclass(frozen=True, slots=True)
 class CacheLimits:
-    """`state_interval` is in tokens; of one conversation's resume points `resume_points` stay."""
+    """`state_interval` is in tokens; of one conversation's resume points `resume_points` stay.
+
+    `silence_s`: for so long the store is waited for on the engine's thread.
+    """
 
     hot_bytes: int
     state_interval: int
     resume_points: int
+    silence_s: float = SILENCE_S
 
 
 class KvCache:
@@ -65,7 +71,8 @@ class KvCache:
         self._secret = secret
         self._root = root_key(self._namespace, secret)
         self._running: list[weakref.ref[Chain]] = []
-        self.parts = KeptParts(executor, writes, limits.hot_bytes, telemetry, self._root)
+        tokens = StoredTokens(self._namespace, limits.silence_s, telemetry)
+        self.parts = KeptParts(executor, writes, limits.hot_bytes, tokens, self._root)
         self._admission = DiskAdmission(self.parts, writes, self._root, telemetry)
 
     @property

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from semantic.application.block_reader import BlockReader
+from semantic.application.disk_threads import SILENCE_S
 from semantic.application.engine_job import Job, Loading
 from semantic.application.kv_cache import KvCache
 from semantic.application.rates import Rate
@@ -21,10 +22,9 @@ from semantic.domain.restore_choice import Pace, fastest
 from semantic.ports.clock import Clock
 from semantic.ports.telemetry import Telemetry
 
-_SILENCE_S = 2.0
 _SILENCE_S_A_TOKEN = 0.1 / 1000
-"""For how long nothing may come from the disk, and more of it for more tokens (HiCache's figures).
-A slow disk that delivers is not given up for that: rates decide, and the timeout."""
+"""So much longer than `SILENCE_S` the disk may be silent for each token (HiCache's figure). One
+that is slow but delivers is not given up for that: rates decide, and the timeout."""
 
 _LEAST_CHUNK = 64
 """Tokens of a step of prefill from which a rate is learnt: smaller ones are no measure of it."""
@@ -295,6 +295,6 @@ class PrefixLoading:
         loading = job.loading
         if loading is None:
             return 0.0
-        silence_s = _SILENCE_S + loading.num_tokens * _SILENCE_S_A_TOKEN
+        silence_s = SILENCE_S + loading.num_tokens * _SILENCE_S_A_TOKEN
         heard_at = max(loading.asked, self._heard_at)
         return min(loading.asked + self._limits.timeout_s, heard_at + silence_s)

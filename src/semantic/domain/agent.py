@@ -128,6 +128,15 @@ def recall(branches: tuple[Branch, ...], rendered: str) -> Recall:
     return best
 
 
+def joined(older: AgentRecord, newer: AgentRecord, *, limit: int) -> AgentRecord:
+    """The record of an agent whose turns `newer` came about while `older` was not to be had.
+
+    At most `limit` branches are kept, the oldest go first.
+    """
+    others = tuple(branch for branch in older.branches if branch not in newer.branches)
+    return replace(newer, branches=(*others, *newer.branches)[-limit:])
+
+
 def remember(
     record: AgentRecord, recalled: Recall, new: tuple[Segment, ...], *, limit: int, now: float
 ) -> AgentRecord:

@@ -3,7 +3,9 @@
 Nothing here is decided; what is configurable comes from the settings, as values.
 """
 
+import asyncio
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,8 +25,9 @@ from semantic.adapters.outbound.system.system_clock import SystemClock
 from semantic.adapters.outbound.telemetry.structured_log import StructuredLog
 from semantic.application.administration import LiveAdministration, ServedMemory
 from semantic.application.agent_deletion import Forgettable
-from semantic.application.agents import Agents
+from semantic.application.agents import AgentLimits, Agents
 from semantic.application.block_reader import BlockReader
+from semantic.application.disk_threads import SILENCE_S, DiskThreads
 from semantic.application.engine_loop import EngineLoop
 from semantic.application.engine_work import EngineParts
 from semantic.application.generation import AnsweringModel, Generation, GenerationLimits
@@ -67,8 +70,14 @@ class Application:
         if not self.writes.close(timeout_s):
             self.telemetry.warning("writes_not_finished", waited_s=timeout_s)
         else:
-            self.blocks.close()
+            await self._close_blocks(timeout_s)
         self.lock.release()
+
+    async def _close_blocks(self, timeout_s: float) -> None:
+        """Give the index back, unless a hung disk keeps who is reading it."""
+        closing = DiskThreads("store-closing", limit=1).begin(self.blocks.close)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.wrap_future(closing), timeout_s)
 
 
 def build(settings: Settings, admin_token: str) -> Application:
@@ -88,13 +97,17 @@ def build(settings: Settings, admin_token: str) -> Application:
     tiers = TieredStore(blocks, writes)
     engine = EngineLoop(settings.engine.max_batch + settings.engine.max_waiting, telemetry)
     models: list[LoadedModel] = []
+    silence_s = min(SILENCE_S, settings.store.read_timeout_s)
 
     def parts() -> EngineParts:
         model, chunk_alone = _load(settings, telemetry)
         models.append(model)
         capabilities = model.executor.capabilities
         kept = CacheLimits(
-            settings.store.hot_bytes, settings.store.state_interval, settings.store.resume_points
+            settings.store.hot_bytes,
+            settings.store.state_interval,
+            settings.store.resume_points,
+            silence_s,
         )
         cache = KvCache(model.executor, writes, kept, telemetry, secret)
         known = cache.discover(tiers)
@@ -125,7 +138,8 @@ def build(settings: Settings, admin_token: str) -> Application:
     capabilities = model.executor.capabilities
     info = ModelInfo(model.model_id, model.created, capabilities.max_context)
     spec = capabilities.spec
-    agents = Agents(records, writes, capabilities.namespace, settings.agents.max_branches, clock)
+    remembered = AgentLimits(settings.agents.max_branches, silence_s)
+    agents = Agents(records, writes, capabilities.namespace, remembered, clock, telemetry)
     generation = Generation(
         AnsweringModel(info, model.tokenizer, spec is None or spec.resume_rule.anywhere),
         engine,

@@ -31,7 +31,11 @@ class AgentStore(AgentCatalogue, Protocol):
         """
 
     def load(self, agent: AgentId) -> AgentRecord | None:
-        """The agent's record; None if there is none, or none that can be trusted."""
+        """The agent's record; None if there is none, or none that can be trusted.
+
+        Raises:
+            CachePersistenceError: if it could not be read; there may be one.
+        """
 
     def delete(self, agent: AgentId) -> None:
         """Forget the agent, durably; unknown ones are ignored.

@@ -1,9 +1,10 @@
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from dataclasses import replace
 
 import pytest
 from tests.fakes.blocks import OTHER_NAMESPACE, SECRET
+from tests.fakes.observed_stores import Gate, ObservedAgents
 from tests.fakes.remembered import remember, tokens
 from tests.fakes.scripted_executor import (
     EVERYTHING,
@@ -18,7 +19,7 @@ from tests.unit.application.test_generation import CODER, Server, letters, reque
 
 from semantic.application.administration import LiveAdministration, ServedMemory
 from semantic.application.agent_deletion import Forgettable
-from semantic.domain.agent import AgentId
+from semantic.domain.agent import AgentId, AgentRecord
 from semantic.domain.block import num_blocks
 from semantic.domain.cache_spec import ModelCacheSpec
 from semantic.domain.errors import (
@@ -266,3 +267,40 @@ def test_a_tenant_administers_its_own_agents(server: Administered) -> None:
     assert [one.name for one in server.run(administration.agents())] == [CODER.name]
     assert {one.tenant for one in server.engine.blocks.headers(NAMESPACE)} == {"default"}
     assert server.talk(CODER, LONG) > 0
+
+
+class HungRecords(ObservedAgents):
+    """`listing` is passed before anything is listed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.listing = Gate()
+
+    def list(self) -> Iterator[AgentRecord]:
+        self.listing.enter()
+        return super().list()
+
+
+def test_a_disk_that_hangs_while_it_is_read_costs_a_limited_time() -> None:
+    records = HungRecords()
+    server = Administered(SmallEngine(ScriptedExecutor(choose=letters), agents=records)).start()
+    server.talk(CODER, LONG)
+    records.listing.shut()
+    administration = server.administration(timeout_s=0.02)
+    asked: tuple[Coroutine[object, object, object], ...] = (
+        administration.agents(),
+        administration.agent(CODER.name),
+        administration.delete_agent(CODER.name),
+        *(administration.agents() for _ in range(10)),
+    )
+
+    async def run() -> None:
+        for one in asked:
+            with pytest.raises(CachePersistenceError, match="does not answer"):
+                await one
+
+    server.run(run())
+    records.listing.open()
+    assert len(server.run(server.administration().agents())) == 1
+    assert server.delete() == 3
+    server.stop()

@@ -1,4 +1,5 @@
 import asyncio
+import threading
 from collections.abc import Coroutine
 
 import pytest
@@ -8,9 +9,9 @@ from tests.fakes.observed_stores import PATIENCE_S, Journal, ObservedAgents, Obs
 from tests.fakes.recorded_telemetry import RecordedTelemetry
 from tests.fakes.scripted_executor import NAMESPACE
 
-from semantic.application.agents import Agents, OpenAgent
+from semantic.application.agents import AgentLimits, Agents, OpenAgent
 from semantic.application.write_behind import WriteBehind
-from semantic.domain.agent import AgentId, Recall, Segment, recall
+from semantic.domain.agent import AgentId, AgentRecord, Branch, Recall, Segment, recall
 from semantic.domain.errors import AgentBusyError
 from semantic.domain.ids import DEFAULT_TENANT, TenantId
 
@@ -19,14 +20,26 @@ STORED = CODER.within(NAMESPACE)
 
 
 class Bench:
-    def __init__(self, store: ObservedAgents | None = None, max_branches: int = 8) -> None:
+    def __init__(
+        self,
+        store: ObservedAgents | None = None,
+        max_branches: int = 8,
+        silence_s: float = PATIENCE_S,
+    ) -> None:
         self.journal = Journal()
         self.store = store or ObservedAgents(self.journal)
         self.blocks = ObservedBlocks(self.journal)
         self.telemetry = RecordedTelemetry()
         self.clock = FixedClock(now=5.0)
         self.writes = WriteBehind(self.blocks, self.store, 1 << 20, self.telemetry)
-        self.agents = Agents(self.store, self.writes, NAMESPACE, max_branches, self.clock)
+        self.agents = Agents(
+            self.store,
+            self.writes,
+            NAMESPACE,
+            AgentLimits(max_branches, silence_s),
+            self.clock,
+            self.telemetry,
+        )
 
     def run(self, work: Coroutine[object, object, None]) -> None:
         """Run `work` in a loop of its own, then write what waits."""
@@ -75,7 +88,9 @@ def test_an_unknown_agent_has_no_branches() -> None:
 
 def test_a_turn_is_found_again_after_a_restart() -> None:
     first, second = Bench(), Bench()
-    second.agents = Agents(first.store, second.writes, NAMESPACE, 8, second.clock)
+    second.agents = Agents(
+        first.store, second.writes, NAMESPACE, AgentLimits(8), second.clock, second.telemetry
+    )
 
     async def talk() -> None:
         opened = await first.agents.open(CODER)
@@ -94,7 +109,14 @@ def test_a_turn_is_found_again_after_a_restart() -> None:
 
 def test_another_models_memory_of_an_agent_is_another() -> None:
     bench = Bench()
-    other = Agents(bench.store, bench.writes, type(NAMESPACE)("f" * 64), 8, bench.clock)
+    other = Agents(
+        bench.store,
+        bench.writes,
+        type(NAMESPACE)("f" * 64),
+        AgentLimits(8),
+        bench.clock,
+        bench.telemetry,
+    )
 
     async def use() -> None:
         opened = await bench.agents.open(CODER)
@@ -250,7 +272,7 @@ def test_a_store_that_raises_leaves_nobody_open() -> None:
         def load(self, agent: AgentId) -> None:
             raise RuntimeError(f"a bug in the store: {agent.name}")
 
-    agents = Agents(Broken(), bench.writes, NAMESPACE, 8, bench.clock)
+    agents = Agents(Broken(), bench.writes, NAMESPACE, AgentLimits(8), bench.clock, bench.telemetry)
 
     async def use() -> None:
         for _ in range(2):
@@ -324,3 +346,185 @@ def test_a_tenants_open_agent_is_in_nobody_elses_way() -> None:
         bench.agents.close(opened)
 
     bench.run(work())
+
+
+class HungDisk(Bench):
+    """A store whose reading hangs, after a first life of it has left a branch there."""
+
+    def __init__(self, *turns: str, max_branches: int = 8) -> None:
+        super().__init__(max_branches=max_branches, silence_s=0.02)
+        branches = tuple(Branch((Segment(f"{text}!", (1,)),)) for text in turns)
+        if branches:
+            self.store.save(STORED, AgentRecord(CODER.name, NAMESPACE, branches, updated_at=1.0))
+        self.store.reading.shut()
+
+
+def test_a_record_that_does_not_come_is_done_without_and_joined_later() -> None:
+    bench = HungDisk("before")
+
+    async def work() -> None:
+        opened = await bench.agents.open(CODER)
+        assert texts(opened) == []
+        turns = [asyncio.create_task(bench.turn(opened, text)) for text in ("one", "two")]
+        await asyncio.sleep(0)
+        assert texts(opened) == ["one!", "two!"]
+        assert bench.remembered() == ["before!"]
+        bench.agents.close(opened)
+        bench.store.reading.open()
+        assert await asyncio.gather(*turns) == [True, True]
+        assert not bench.agents._open
+
+    bench.run(work())
+    assert bench.remembered() == ["before!", "one!", "two!"]
+    assert bench.journal.entries.count(("load", STORED.key)) == 1
+    assert bench.telemetry.names() == ["agent_unread"]
+
+
+def test_a_conversation_goes_on_while_its_record_does_not_come() -> None:
+    bench = HungDisk("before")
+
+    async def work() -> None:
+        opened = await bench.agents.open(CODER)
+        first = asyncio.create_task(bench.turn(opened, "one"))
+        await asyncio.sleep(0)
+        recalled = recall(opened.record.branches, "one!more")
+        assert recalled.length == 4
+        bench.store.reading.open()
+        assert await first
+        # It was recalled before the record came, and is known again in it.
+        assert texts(opened) == ["before!", "one!"]
+        assert await bench.finish(opened, recalled, "one!more")
+        bench.agents.close(opened)
+
+    bench.run(work())
+    assert bench.remembered() == ["before!", "one!more!"]
+
+
+def test_of_what_is_joined_the_oldest_branches_give_way() -> None:
+    bench = HungDisk("a", "b", max_branches=2)
+
+    async def work() -> None:
+        opened = await bench.agents.open(CODER)
+        turn = asyncio.create_task(bench.turn(opened, "c"))
+        await asyncio.sleep(0)
+        bench.store.reading.open()
+        assert await turn
+        bench.agents.close(opened)
+
+    bench.run(work())
+    assert bench.remembered() == ["b!", "c!"]
+
+
+def test_an_agent_without_a_record_is_remembered_once_that_is_known() -> None:
+    bench = HungDisk()
+
+    async def work() -> None:
+        opened = await bench.agents.open(CODER)
+        turn = asyncio.create_task(bench.turn(opened, "one"))
+        await asyncio.sleep(0)
+        assert bench.agents.unsaved() == ()
+        bench.store.reading.open()
+        assert await turn
+        bench.agents.close(opened)
+
+    bench.run(work())
+    assert bench.remembered() == ["one!"]
+
+
+def test_of_a_disk_that_never_answers_nothing_is_written_over() -> None:
+    bench = HungDisk("before")
+
+    async def work() -> None:
+        opened = await bench.agents.open(CODER)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(bench.turn(opened, "one"), 0.02)
+        bench.agents.close(opened)
+        # What it remembers stays here, and nobody reads the record a second time.
+        again = await bench.agents.open(CODER)
+        assert again is opened
+        assert texts(again) == ["one!"]
+        bench.agents.close(again)
+
+    bench.run(work())
+    assert bench.remembered() == ["before!"]
+    assert bench.telemetry.names() == ["agent_unread", "agent_not_saved"]
+    assert bench.journal.entries == [("save", STORED.key), ("load", STORED.key)]
+
+
+def test_a_record_that_fails_late_is_not_written_over() -> None:
+    bench = HungDisk("before")
+
+    async def work() -> None:
+        opened = await bench.agents.open(CODER)
+        turn = asyncio.create_task(bench.turn(opened, "one"))
+        await asyncio.sleep(0)
+        bench.store.unreadable = True
+        bench.store.reading.open()
+        assert not await turn
+        assert not await bench.turn(opened, "two")
+        with pytest.raises(RuntimeError):
+            await bench.agents.open(CODER)
+        bench.agents.close(opened)
+        assert not bench.agents._open
+
+    bench.run(work())
+    assert bench.remembered() == ["before!"]
+    assert bench.telemetry.names() == ["agent_unread", "agent_not_saved", "agent_not_saved"]
+
+
+def test_an_agent_whose_record_does_not_come_is_busy() -> None:
+    bench = HungDisk("before")
+
+    async def nothing() -> None:
+        raise AssertionError
+
+    async def work() -> None:
+        opened = await bench.agents.open(CODER)
+        bench.agents.close(opened)
+        with pytest.raises(AgentBusyError):
+            await bench.agents.while_closed(CODER, nothing, 0.02)
+
+    bench.run(work())
+
+
+def test_many_hung_records_are_in_nobody_elses_way() -> None:
+    bench = HungDisk()
+    agents = [AgentId.parse(f"agent {number}", field="agent") for number in range(100)]
+
+    async def work() -> None:
+        opened = await asyncio.gather(*map(bench.agents.open, agents))
+        turns = [asyncio.create_task(bench.turn(one, "one")) for one in opened]
+        assert await asyncio.to_thread(lambda: 5) == 5
+        readers = [one for one in threading.enumerate() if one.name == "agent-reader"]
+        assert 0 < len(readers) < 50
+        bench.store.reading.open()
+        assert all(await asyncio.gather(*turns))
+        for one in opened:
+            bench.agents.close(one)
+        assert not bench.agents._open
+
+    bench.run(work())
+    assert len(list(bench.store.list())) == 100
+
+
+def test_a_record_that_cannot_be_read_now_is_not_written_over() -> None:
+    bench = Bench()
+
+    async def work() -> None:
+        opened = await bench.agents.open(CODER)
+        assert await bench.turn(opened, "before")
+        bench.agents.close(opened)
+        bench.store.failing = True
+        opened = await bench.agents.open(CODER)
+        assert texts(opened) == []
+        bench.store.failing = False
+        assert not await bench.turn(opened, "lost")
+        bench.agents.close(opened)
+        opened = await bench.agents.open(CODER)
+        assert texts(opened) == ["before!"]
+        assert await bench.turn(opened, "after")
+        bench.agents.close(opened)
+
+    bench.run(work())
+    assert bench.remembered() == ["before!", "after!"]
+    assert bench.telemetry.names() == ["agent_not_saved"]

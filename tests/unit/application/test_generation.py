@@ -11,7 +11,7 @@ from tests.fakes.recorded_telemetry import RecordedTelemetry, Value
 from tests.fakes.scripted_executor import NAMESPACE, SPECS, ScriptedExecutor, hashed_choice
 from tests.fakes.small_engine import SmallEngine, right_answer
 
-from semantic.application.agents import Agents
+from semantic.application.agents import AgentLimits, Agents
 from semantic.application.generation import AnsweringModel, Generation, GenerationLimits
 from semantic.application.system_prefix import SystemPrefix
 from semantic.domain.agent import AgentId, AgentRecord, Branch
@@ -97,7 +97,12 @@ class Server:
         self.engine = engine or SmallEngine(ScriptedExecutor(choose=letters))
         self.tokenizer = LetterTokenizer()
         self.agents = Agents(
-            self.engine.agents, self.engine.writes, NAMESPACE, 8, self.engine.clock
+            self.engine.agents,
+            self.engine.writes,
+            NAMESPACE,
+            AgentLimits(8, self.engine.silence_s),
+            self.engine.clock,
+            self.engine.telemetry,
         )
         spec = self.engine.executor.capabilities.spec
         self.generation = Generation(
@@ -520,7 +525,9 @@ class TestLeaving:
             opening.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await opening
+            (opened,) = server.agents._open.values()  # until its record has been read
             server.engine.agents.reading.open()
+            await opened.closed.wait()
 
         server.run(leave())
 

@@ -1,4 +1,5 @@
 import hashlib
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from semantic.domain.agent import (
     Branch,
     Recall,
     Segment,
+    joined,
     recall,
     remember,
 )
@@ -169,3 +171,18 @@ class TestRemember:
         before = record(Branch((ASKED,)))
         remember(before, Recall(), (OTHER,), limit=1, now=2.0)
         assert before == record(Branch((ASKED,)))
+
+
+class TestJoining:
+    OLD, NEW, BOTH = Branch((ASKED,)), Branch((OTHER,)), Branch((ASKED, SAID))
+
+    def test_what_is_newer_comes_last_and_once(self) -> None:
+        older, newer = record(self.OLD, self.BOTH), record(self.NEW, self.OLD)
+        newer = replace(newer, updated_at=9.0)
+        found = joined(older, newer, limit=8)
+        assert found.branches == (self.BOTH, self.NEW, self.OLD)
+        assert found.updated_at == 9.0
+
+    def test_the_oldest_give_way(self) -> None:
+        found = joined(record(self.OLD, self.BOTH), record(self.NEW), limit=2)
+        assert found.branches == (self.BOTH, self.NEW)

@@ -66,6 +66,9 @@ class AgentFiles:
 
         One that is damaged, of another format or another agent's is set aside; one that cannot
         be read now is left where it is. Both are reported.
+
+        Raises:
+            CachePersistenceError: if it cannot be read now.
         """
         path = self._listing.path(agent.key)
         try:
@@ -75,7 +78,9 @@ class AgentFiles:
             return None
         except OSError as error:
             self._telemetry.warning("agent_unreadable", file=path.name, reason=str(error))
-            return None
+            raise CachePersistenceError(
+                f"the record of agent {agent.key} could not be read: {error}"
+            ) from error
 
     def list(self) -> Iterator[AgentRecord]:
         """Every record that can be trusted; see `AgentListing.list`."""

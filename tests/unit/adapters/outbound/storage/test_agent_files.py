@@ -183,7 +183,8 @@ def test_a_record_that_cannot_be_read_is_left_in_place(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "open", refuse)
-        assert store.load(ALICE) is None
+        with pytest.raises(CachePersistenceError, match="could not be read"):
+            store.load(ALICE)
     assert telemetry.names() == ["agent_unreadable"]
     assert path_of(root).exists()
     assert store.load(ALICE) == RECORD
