@@ -3,7 +3,9 @@
 Blocks are shared and name no owner. Whose they are follows from tokens alone: a block belongs to
 a branch if it stands in the branch's chain and its tokens agree with the branch's as far as both
 go. So a last block that holds more than was remembered (the end of an answer that was cut off)
-goes with its branch, and one that others' branches contain as a whole stays.
+goes with its branch, and one that others' branches contain as a whole stays. So does one in which
+another branch ends, if no other block holds that end: a longer tail takes the place of a shorter
+one, whoever goes on, and forgetting who did must not cost the other its memory.
 
     branch   |---- block ----|---- block ----|-- rest --|
     tail                                     |--- tail ----|   belongs, and goes
@@ -14,6 +16,7 @@ public. Its own may leave the public ones at any place, so tokens are compared b
 they stand, which the keys of public blocks would name, whether there are such blocks or not.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 
 from semantic.domain.block import BlockHeader
@@ -78,6 +81,18 @@ class Lineage:
         size = len(tokens)
         return any(stretch[:size] == tokens for stretch in self._after.get(place, ()))
 
+    def ends_at(self, place: BlockKey) -> Iterator[_Stretch]:
+        """Ends of branches after a place: fewer tokens than a block."""
+        after = self._after.get(place, {})
+        return (stretch for stretch in after if len(stretch) < self._block_size)
+
+    def held_at(self, place: BlockKey, index: PrefixIndex) -> Iterator[BlockHeader]:
+        """All of the tenant's blocks that stand after a place, whoever's branch they are in."""
+        for found, parents in self._parents_in(index):
+            if found == place:
+                for parent in parents:
+                    yield from index.children(parent, self._mine.tenant)
+
     def _parents_in(self, index: PrefixIndex) -> Iterator[tuple[BlockKey, list[BlockKey]]]:
         """Every place, and the keys of the blocks that could stand before it.
 
@@ -106,11 +121,37 @@ def private_blocks(index: PrefixIndex, own: Lineage, others: Lineage) -> tuple[B
 
     Among them is what is left of blocks that are gone: see `PrefixIndex.remove_all`.
     """
-    return tuple(
-        header.key
+    doomed = [
+        (place, header)
         for place, header in own.placed_in(index)
         if not others.contains(place, header.tokens)
-    )
+    ]
+    keys = {header.key for _, header in doomed}
+    needed: set[BlockKey] = set()
+    for place in {place for place, _ in doomed}:
+        if ends := tuple(others.ends_at(place)):
+            needed |= _relied_on(own.held_at(place, index), ends, keys)
+    return tuple(header.key for _, header in doomed if header.key not in needed)
+
+
+def _relied_on(
+    blocks: Iterable[BlockHeader], ends: Iterable[_Stretch], doomed: set[BlockKey]
+) -> set[BlockKey]:
+    """Those of the doomed blocks that alone hold one of the ends; the shortest for each."""
+    going: list[BlockHeader] = []
+    staying: list[BlockHeader] = []
+    for header in blocks:
+        (going if header.key in doomed else staying).append(header)
+    # In their order, what begins with an end follows it at once.
+    others = sorted(header.tokens for header in staying)
+    needed = set()
+    for end in ends:
+        at = bisect_left(others, end)
+        if at == len(others) or others[at][: len(end)] != end:
+            holding = (header for header in going if header.tokens[: len(end)] == end)
+            best = min(holding, key=lambda one: (len(one.tokens), one.key), default=None)
+            needed |= {best.key} if best else set()
+    return needed
 
 
 def num_distinct_tokens(branches: Iterable[Sequence[TokenId]]) -> int:

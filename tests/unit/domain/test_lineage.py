@@ -74,9 +74,25 @@ def test_a_tail_that_holds_less_than_was_remembered_goes_too() -> None:
     assert private(index_of([1, 2, 3, 4]), [[1, 2, 3, 4, 5]], []) == keys([1, 2, 3, 4])
 
 
-def test_a_block_that_says_more_than_another_agent_remembers_does_not_stay_for_it() -> None:
+def test_a_block_that_alone_holds_the_end_of_anothers_branch_stays() -> None:
     own, other = [1, 2, 3, 4, 5], [1, 2, 3, 4]
+    assert private(index_of(own), [own], [other]) == set()
+
+
+def test_a_block_that_says_more_does_not_stay_where_another_one_serves() -> None:
+    own, other = [1, 2, 3, 4, 5], [1, 2, 3, 4]
+    assert private(index_of(own, other), [own], [other]) == keys(own, after=1)
+    assert private(index_of(own, [1, 2, 3, 4, 6]), [own], [other]) == keys(own, after=1)
+
+
+def test_what_follows_a_block_that_another_agent_ends_in_goes() -> None:
+    own, other = [1, 2, 3, 4, 5, 6, 7], [1, 2]
     assert private(index_of(own), [own], [other]) == keys(own, after=1)
+
+
+def test_of_two_blocks_that_hold_an_end_the_shorter_stays() -> None:
+    own = [[1, 2, 3, 4, 5], [1, 2, 3, 4, 5, 6]]
+    assert private(index_of(*own), own, [[1, 2, 3, 4]]) == keys(own[1], after=1)
 
 
 def test_an_equal_conversation_of_another_agent_keeps_everything() -> None:
