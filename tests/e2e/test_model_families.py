@@ -13,7 +13,6 @@ from tests.fakes.random_models import VOCABULARY, write_folder
 
 MODELS: Mapping[str, Mapping[str, Any]] = {
     "gemma3": with_window(FAMILIES["gemma3"], 300),
-    "gpt_oss": FAMILIES["gpt_oss"],
     "qwen3_next": FAMILIES["qwen3_next"],
 }
 SYSTEM = " ".join(str(number * 7 % VOCABULARY) for number in range(400))

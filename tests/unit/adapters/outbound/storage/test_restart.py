@@ -4,7 +4,7 @@ from pathlib import Path
 
 from bench.restart import BYTES_A_BLOCK, fill, measure
 
-_FEW, _MANY = 2000, 8000
+_FEW, _MANY = 1000, 4000
 
 
 def test_a_restart_takes_no_more_for_each_block_the_more_there_are(tmp_path: Path) -> None:
