@@ -98,6 +98,11 @@ def write_files(files: Sequence[tuple[Path, Iterable[Buffer]]]) -> None:
             order(descriptor)
 
 
+def rename(source: Path, target: Path) -> None:
+    """Give a file whose bytes are synced, or a folder, another name; it is durable once synced."""
+    source.rename(target)
+
+
 def move_into_place(source: Path, target: Path) -> None:
     """Give a whole file, whoever wrote it, the name of another that may exist, in its folder."""
     descriptor = os.open(source, os.O_RDONLY)

@@ -11,10 +11,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from semantic.adapters.outbound.storage.durable_file import (
-    sync_directory,
-    write_file,
-)
+from semantic.adapters.outbound.storage.durable_file import rename, sync_directory, write_file
 from semantic.adapters.outbound.storage.regular_file import RegularFile
 from semantic.domain.errors import CacheCorruptionError, CachePersistenceError
 from semantic.domain.store_secret import SECRET_BYTES, StoreSecret
@@ -102,7 +99,7 @@ def _make(path: Path) -> None:
     fresh.unlink(missing_ok=True)
     write_file(fresh, (secrets.token_bytes(SECRET_BYTES),))
     # Its name gets durable with those of the folders beside it, before anything is kept there.
-    fresh.rename(path)
+    rename(fresh, path)
 
 
 def _refuse_if_lost(root: Path) -> None:
@@ -150,6 +147,6 @@ def _set_aside_former(root: Path) -> None:
             quarantine = root / "quarantine"
             quarantine.mkdir(mode=0o700, exist_ok=True)
             names = (quarantine / f"{folder.name}.{number}" for number in itertools.count())
-            folder.rename(next(name for name in names if not os.path.lexists(name)))
+            rename(folder, next(name for name in names if not os.path.lexists(name)))
             sync_directory(quarantine)
             sync_directory(root)
