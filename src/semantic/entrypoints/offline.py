@@ -26,7 +26,7 @@ from semantic.domain.errors import CachePersistenceError
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """How many parts were read, and which of them are not what was written."""
+    """How many files of parts and records were read, and what is damaged or missing."""
 
     count: int
     faults: tuple[Fault, ...]
@@ -68,17 +68,37 @@ def survey(root: Path) -> Survey:
 
 
 def verify(root: Path) -> Verified:
-    """Read every part; nothing is changed."""
+    """Read every part and record, and see that nothing is missing; nothing is changed.
+
+    Raises:
+        CachePersistenceError: if there is no store, or its secret or index cannot be had.
+    """
+    _must_exist(root)
     results = list(store_survey.faults(root, StructuredLog()))
-    return Verified(len(results), tuple(fault for fault in results if fault is not None))
+    found = tuple(fault for fault in results if fault is not None)
+    missing = sum(not fault.there for fault in found)
+    return Verified(len(results) - missing, found)
 
 
 def repair(root: Path) -> Verified:
-    """Read every part, and set aside what is damaged. Raises as `own` does."""
+    """Do the same, set aside what is damaged, and forget what is missing or follows that.
+
+    Raises as `own` does, and CachePersistenceError if a file cannot be set aside.
+    """
     _must_exist(root)
     with _opened(root) as blocks:
+        agents = AgentFiles(root, StructuredLog())
         verified = verify(root)
-        blocks.set_aside({fault.path: fault.reason for fault in verified.faults})
+        damaged = {fault.path: fault.reason for fault in verified.faults if fault.there}
+        records = {path for path in damaged if path.suffix == ".json"}
+        for path in records:
+            agents.set_aside(path, damaged[path])
+        blocks.set_aside({path: damaged[path] for path in damaged.keys() - records})
+        for _ in blocks.sweep():  # what followed the blocks that the first one found gone
+            pass
+    for path in damaged:
+        if os.path.lexists(path):
+            raise CachePersistenceError(f"{path} can neither be set aside nor removed")
     return verified
 
 

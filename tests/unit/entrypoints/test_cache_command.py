@@ -18,6 +18,7 @@ from semantic.domain.ids import TenantId
 
 Run = Callable[..., tuple[int, str, str]]
 A_DAY = 86400
+SOUND = "{} files read, 0 damaged or missing.\n"
 
 
 def opened(root: Path, clock: FixedClock) -> IndexedBlocks:
@@ -85,8 +86,8 @@ def test_stats_for_people_beside_a_server(run: Run, store: str) -> None:
 def test_a_store_that_is_not_there_is_empty_and_is_not_made(run: Run, tmp_path: Path) -> None:
     none = str(tmp_path / "none")
     assert json.loads(run("cache", "stats", "--store", none, "--json")[1])["blocks"] == 0
-    assert run("cache", "verify", "--store", none)[:2] == (0, "0 parts read, 0 damaged.\n")
-    for command in (["prune", "--to-size", "1GB"], ["rebuild"], ["verify", "--repair"]):
+    changing = (["prune", "--to-size", "1GB"], ["rebuild"], ["verify", "--repair"])
+    for command in (["verify"], *changing):
         code, _, err = run("cache", *command, "--store", none)
         assert code == 1
         assert "there is no store" in err
@@ -104,7 +105,7 @@ def test_without_an_index_stats_say_what_to_do(run: Run, store: str) -> None:
 
 def test_a_sound_store_is_verified(run: Run, store: str) -> None:
     with StoreLock(Path(store)):
-        assert run("cache", "verify", "--store", store)[:2] == (0, "7 parts read, 0 damaged.\n")
+        assert run("cache", "verify", "--store", store)[:2] == (0, SOUND.format(8))
 
 
 def test_damage_is_reported_and_left_in_place(run: Run, store: str) -> None:
@@ -112,7 +113,7 @@ def test_damage_is_reported_and_left_in_place(run: Run, store: str) -> None:
     code, out, _ = run("cache", "verify", "--store", store, "--json")
     assert code == 1
     told = json.loads(out)
-    assert (told["checked"], told["repaired"]) == (7, False)
+    assert (told["checked"], told["repaired"]) == (8, False)
     assert [one["file"] for one in told["damaged"]] == [path.name]
     assert path.exists()
 
@@ -121,11 +122,62 @@ def test_damage_is_set_aside(run: Run, store: str) -> None:
     path = damage(store)
     code, out, _ = run("cache", "verify", "--repair", "--store", store)
     assert code == 1
-    assert out.splitlines()[-1] == "7 parts read, 1 damaged, set aside."
+    assert out.splitlines()[-1] == "8 files read, 1 damaged or missing, repaired."
     assert not path.exists()
     assert len(list((Path(store) / "quarantine").iterdir())) == 1
-    assert run("cache", "verify", "--store", store)[:2] == (0, "6 parts read, 0 damaged.\n")
+    assert run("cache", "verify", "--store", store)[:2] == (0, SOUND.format(7))
     assert json.loads(run("cache", "stats", "--store", store, "--json")[1])["set_aside"] == 1
+
+
+def test_a_damaged_record_is_damage_and_is_set_aside(run: Run, store: str) -> None:
+    (path,) = (Path(store) / "agents").iterdir()
+    path.write_bytes(path.read_bytes()[:-1])
+    code, out, _ = run("cache", "verify", "--store", store)
+    assert (code, out.split(":")[0]) == (1, path.name)
+    assert path.exists()
+    code, out, _ = run("cache", "verify", "--repair", "--store", store)
+    assert (code, out.splitlines()[-1]) == (1, "8 files read, 1 damaged or missing, repaired.")
+    assert not path.exists()
+    assert run("cache", "verify", "--store", store)[:2] == (0, SOUND.format(7))
+
+
+def test_a_gap_in_a_conversation_is_damage_and_what_follows_goes(run: Run, store: str) -> None:
+    blocks = opened(Path(store), FixedClock())
+    rows = {part.id: part for part in blocks.index.kept() if part.start == 256}
+    (middle,) = (part for part in rows.values() if part.id.kind is PartKind.FULL)
+    path = next(path for path in files(store) if path.name.startswith(middle.id.key))
+    blocks.close()
+    path.unlink()
+    code, out, _ = run("cache", "verify", "--store", store)
+    assert (code, out.splitlines()) == (
+        1,
+        [f"{path.name}: it is missing", "7 files read, 1 damaged or missing."],
+    )
+    assert run("cache", "verify", "--repair", "--store", store)[0] == 1
+    # The tail of the same conversation went with it.
+    assert run("cache", "verify", "--store", store)[:2] == (0, SOUND.format(6))
+    assert len(files(store)) == 5
+
+
+def test_blocks_that_follow_nothing_are_damage(run: Run, store: str) -> None:
+    blocks = opened(Path(store), FixedClock())
+    (middle,) = (
+        part for part in blocks.index.kept() if part.start == 256 and part.id.kind is PartKind.FULL
+    )
+    blocks.delete(middle.namespace, middle.id)
+    blocks.close()
+    code, out, _ = run("cache", "verify", "--store", store)
+    assert code == 1
+    assert "the block before it is missing" in out
+    assert run("cache", "verify", "--repair", "--store", store)[0] == 1
+    assert run("cache", "verify", "--store", store)[:2] == (0, SOUND.format(6))
+
+
+def test_a_missing_index_is_told_and_made_again(run: Run, store: str) -> None:
+    (Path(store) / "index.db").unlink()
+    code, out, _ = run("cache", "verify", "--store", store)
+    assert (code, out.split(":")[0]) == (1, "index.db")
+    assert run("cache", "verify", "--repair", "--store", store)[:2] == (0, SOUND.format(8))
 
 
 def test_a_renamed_part_is_damage(run: Run, store: str) -> None:

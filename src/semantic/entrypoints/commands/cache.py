@@ -66,24 +66,30 @@ def verify(
     store: options.Store = None,
     config: options.Config = None,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Set aside what is damaged; no server may run.")
+        bool,
+        typer.Option(
+            "--repair", help="Set aside, or forget, what is not sound; no server may run."
+        ),
     ] = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Read every block and compare it with its digest. Exits with 1 if one is damaged."""
+    """Read every block and record, compare it with its digest, and look for gaps.
+
+    Exits with 1 if anything is damaged or missing.
+    """
     from semantic.entrypoints import offline  # noqa: PLC0415 - start quickly
 
     root = _store(store, config).path
     checked = offline.repair(root) if repair else offline.verify(root)
-    bad = {fault.path.name: fault.reason for fault in checked.faults}
+    bad = [(fault.path.name, fault.reason) for fault in checked.faults]
     if as_json:
-        faults = [{"file": name, "reason": reason} for name, reason in bad.items()]
+        faults = [{"file": name, "reason": reason} for name, reason in bad]
         output.print_json({"checked": checked.count, "repaired": repair, "damaged": faults})
     else:
-        for name, reason in bad.items():
+        for name, reason in bad:
             typer.echo(f"{name}: {reason}")
-        done = ", set aside" if repair and bad else ""
-        typer.echo(f"{checked.count} parts read, {len(bad)} damaged{done}.")
+        done = ", repaired" if repair and bad else ""
+        typer.echo(f"{checked.count} files read, {len(bad)} damaged or missing{done}.")
     if bad:
         raise typer.Exit(exit_codes.FAILED)
 

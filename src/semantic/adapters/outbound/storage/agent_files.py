@@ -82,6 +82,10 @@ class AgentFiles:
                 f"the record of agent {agent.key} could not be read: {error}"
             ) from error
 
+    def set_aside(self, path: Path, reason: str) -> None:
+        """Move a file that cannot be trusted to the quarantine, and report it."""
+        self._folder.set_aside(path, None, reason)
+
     def list(self) -> Iterator[AgentRecord]:
         """Every record that can be trusted; see `AgentListing.list`."""
         return self._listing.list()

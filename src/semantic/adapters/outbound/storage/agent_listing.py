@@ -33,14 +33,28 @@ class AgentListing:
 
     def list(self) -> Iterator[AgentRecord]:
         """Every record that can be trusted; others are left out, left in place and reported."""
+        for path, found in self.examined():
+            if isinstance(found, AgentRecord):
+                yield found
+            else:
+                self._telemetry.warning("agent_skipped", file=path.name, reason=str(found))
+
+    def examined(
+        self,
+    ) -> Iterator[
+        tuple[Path, AgentRecord | OSError | CacheCorruptionError | IncompatibleCacheError]
+    ]:
+        """Every record's file, and what is in it, or why that cannot be trusted or read."""
         for path in self._files():
             try:
                 with RegularFile(path) as file:
-                    yield self.record(file, path)
+                    found = self.record(file, path)
             except FileNotFoundError:
                 continue
             except (OSError, CacheCorruptionError, IncompatibleCacheError) as error:
-                self._telemetry.warning("agent_skipped", file=path.name, reason=str(error))
+                yield path, error
+            else:
+                yield path, found
 
     def path(self, key: AgentKey) -> Path:
         """Where an agent's record is, or would be."""

@@ -9,6 +9,7 @@ import errno
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from enum import Enum, auto
 from pathlib import Path
 
 from semantic.adapters.outbound.storage import secret_file
@@ -131,17 +132,43 @@ class BlockFiles:
         return found
 
     def _is_sound(self, path: Path, namespace: Namespace) -> bool:
-        """Whether a part can be read at `path`; makes room for a new one if it cannot."""
+        """Whether a part can be read at `path`; makes room for a new one if it cannot.
+
+        Raises:
+            CachePersistenceError: if it cannot, and cannot be taken away either.
+        """
+        state = self._state(path, namespace)
+        if state is _State.DAMAGED and os.path.lexists(path):
+            # Another thread has put a healthy one there, or the disk would not let this one go.
+            state = self._state(path, namespace)
+            if state is _State.DAMAGED and os.path.lexists(path):
+                raise CachePersistenceError(
+                    f"{path.name} is damaged, and can neither be set aside nor removed"
+                )
+        return state is _State.SOUND
+
+    def _state(self, path: Path, namespace: Namespace) -> "_State":
+        """What lies at `path`; what is damaged is set aside if possible."""
         try:
             self._read(path, namespace)
-        except (FileNotFoundError, CacheCorruptionError, IncompatibleCacheError):
-            return False
+        except FileNotFoundError:
+            return _State.ABSENT
+        except (CacheCorruptionError, IncompatibleCacheError):
+            return _State.DAMAGED
         except OSError as error:
             if error.errno not in _UNREADABLE:
                 raise
             self._folder.set_aside(path, None, str(error))
-            return False
-        return True
+            return _State.DAMAGED
+        return _State.SOUND
+
+
+class _State(Enum):
+    """What lies where a part belongs."""
+
+    SOUND = auto()
+    ABSENT = auto()
+    DAMAGED = auto()
 
 
 def _named(parts: Sequence[StoredPart]) -> str:

@@ -90,6 +90,10 @@ class BlockListing:
         if foreign:
             raise secret_file.foreign(self.folder.parent)
 
+    def is_empty(self) -> bool:
+        """Whether no file lies where parts do."""
+        return not any(self.listed(folder) for folder in self.places())
+
     def places(self) -> Iterator[Path]:
         """The folders that hold parts, those of one namespace together."""
         for namespace in self.listed(self.folder):

@@ -31,7 +31,8 @@ class StoreFolder:
     """The part of a folder that one store owns; `owner` tells its temporary files from others'.
 
     Opening it removes what its last process left unfinished. That the folder itself, which is made
-    if need be, is durable, `StoreLock` has seen to. The side rooms need not be: they are made anew.
+    if need be, is durable, `StoreLock` has seen to. The side rooms need not be: whenever they are
+    gone, they are made anew.
     """
 
     def __init__(self, root: Path, owner: str, telemetry: Telemetry) -> None:
@@ -44,7 +45,7 @@ class StoreFolder:
         self._naming = threading.Lock()
         self._synced: set[Path] = set()
         for folder in (root, self._tmp, self._quarantine):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make(folder)
         self._sweep()
 
     def make_directories(self, *paths: Path) -> None:
@@ -117,26 +118,41 @@ class StoreFolder:
                 raise
 
     def set_aside(self, path: Path, identity: FileIdentity | None, reason: str) -> None:
-        """Move what cannot be trusted to the quarantine, and report it.
+        """Move what cannot be trusted to the quarantine, or remove it, and report it.
 
         With an `identity`, only that very file is moved: another thread may have put a healthy
-        one in its place. Never raises: who found the damage has that to tell.
+        one in its place. Never raises: who found the damage has that to tell. Where a disk allows
+        neither, the file is still there on return.
         """
-        target = self._quarantine / f"{path.name}.{self._next_number()}"
-        moved = False
+        moved = removed = False
         with self._naming, suppress(OSError):
             found = path.lstat()
             if identity is None or identity == FileIdentity(found.st_dev, found.st_ino):
-                path.rename(target)
-                moved = True
+                moved = self._quarantined(path)
+                if not moved:
+                    path.unlink()
+                    removed = True
         self._telemetry.warning(
-            f"{self._owner}_set_aside", file=path.name, reason=reason, moved=moved
+            f"{self._owner}_set_aside",
+            file=path.name,
+            reason=reason,
+            moved=moved,
+            removed=removed,
         )
+
+    def _quarantined(self, path: Path) -> bool:
+        """Move a file to the quarantine, if that is possible."""
+        with suppress(OSError):
+            _make(self._quarantine)
+            path.rename(self._quarantine / f"{path.name}.{self._next_number()}")
+            return True
+        return False
 
     @contextmanager
     def _staged(self, files: Sequence[File]) -> Iterator[list[tuple[Path, Path]]]:
         """Each file's name-to-be and where it lies meanwhile, its bytes on their way for good."""
         staged = [(target, self._temporary()) for target, _ in files]
+        _make(self._tmp)
         try:
             write_files(
                 [(path, chunks) for (_, path), (_, chunks) in zip(staged, files, strict=True)]
@@ -173,6 +189,11 @@ class StoreFolder:
                 path.unlink()
         if stale:
             self._telemetry.info(f"{self._owner}_tmp_swept", files=len(stale))
+
+
+def _make(folder: Path) -> None:
+    """Make a folder for the owner alone, if it is not there."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def _folders(files: Sequence[File]) -> tuple[Path, ...]:

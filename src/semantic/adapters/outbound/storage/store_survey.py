@@ -10,18 +10,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from semantic.adapters.outbound.storage import index_schema
+from semantic.adapters.outbound.storage.agent_listing import AgentListing
 from semantic.adapters.outbound.storage.block_files import read_part
 from semantic.adapters.outbound.storage.block_listing import BlockListing, part_of
 from semantic.adapters.outbound.storage.disk_space import beside_blocks, quarantined, room_on
 from semantic.adapters.outbound.storage.index_rows import IndexRows
 from semantic.adapters.outbound.storage.regular_file import RegularFile
+from semantic.domain.block import PartId
 from semantic.domain.errors import (
     CacheCorruptionError,
     CachePersistenceError,
     IncompatibleCacheError,
 )
 from semantic.domain.eviction import KeptPart
-from semantic.domain.ids import TenantId
+from semantic.domain.ids import Namespace, TenantId
 from semantic.ports.telemetry import Telemetry
 
 
@@ -41,10 +43,12 @@ class Survey:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A file that is not what its name says."""
+    """A file that is not what its name says, or that is missing."""
 
     path: Path
     reason: str
+    there: bool = True
+    """Whether there is a file that can be set aside; a sweep heals the rest."""
 
 
 def survey(root: Path, now: float) -> Survey:
@@ -59,8 +63,7 @@ def survey(root: Path, now: float) -> Survey:
     if not path.exists() and not (root / "blk").exists():
         return Survey((), beside_blocks(root), free, 0, len(quarantined(root)))
     try:
-        at_rest = not os.path.lexists(f"{path}-wal")
-        rows = IndexRows(index_schema.connect_beside(path, at_rest=at_rest))
+        rows = _index_beside(path)
     except sqlite3.Error as error:
         raise CachePersistenceError(
             f"the index of {root} cannot be read ({error}); 'semantic cache rebuild' makes it anew"
@@ -75,11 +78,21 @@ def survey(root: Path, now: float) -> Survey:
 
 
 def faults(root: Path, telemetry: Telemetry) -> Iterator[Fault | None]:
-    """Read every part's file: a fault, or None for one that is what it should be.
+    """Read all parts and records, and the index: faults, and None for each file without one.
 
     Files that are deleted meanwhile are passed over.
+
+    Raises:
+        CachePersistenceError: if the store's secret cannot be had, or the index fails.
     """
     listing = BlockListing(root, telemetry)
+    yield from _damaged_parts(listing)
+    for path, found in AgentListing(root, telemetry).examined():
+        yield Fault(path, str(found)) if isinstance(found, Exception) else None
+    yield from _holes(root / index_schema.FILE, listing)
+
+
+def _damaged_parts(listing: BlockListing) -> Iterator[Fault | None]:
     for path in (path for place in listing.places() for path in listing.listed(place)):
         if part_of(path.name) is None:
             continue
@@ -96,3 +109,38 @@ def faults(root: Path, telemetry: Telemetry) -> Iterator[Fault | None]:
             yield None
         else:
             yield Fault(path, f"it is the {header.kind.value} part of block {header.key}")
+
+
+def _holes(path: Path, listing: BlockListing) -> Iterator[Fault]:
+    """What the index at `path` says is there and is not, or says to follow what is not there."""
+    if not path.exists() and listing.is_empty():
+        return
+    try:
+        rows = _index_beside(path)
+    except sqlite3.Error as error:
+        yield Fault(path, f"it cannot be read ({error}); it is made anew at a start", there=False)
+        return
+    try:
+        gone = [part for part in rows.kept() if not _is_there(listing, part.namespace, part.id)]
+        cut_off = rows.unfounded()
+        # Asked again: a server deletes rows before files, and what follows before its parents.
+        for part in gone:
+            if rows.contains(part.namespace, part.id):
+                yield Fault(listing.path(part.namespace, part.id), "it is missing", there=False)
+        for cut, namespace in (rows.unfounded() if cut_off else {}).items():
+            if cut in cut_off:
+                yield Fault(
+                    listing.path(namespace, cut), "the block before it is missing", there=False
+                )
+    finally:
+        rows.close()
+
+
+def _is_there(listing: BlockListing, namespace: Namespace, part: PartId) -> bool:
+    return os.path.lexists(listing.path(namespace, part))
+
+
+def _index_beside(path: Path) -> IndexRows:
+    """The index at `path`, whoever writes to it. Raises sqlite3.Error if it cannot be read."""
+    at_rest = not os.path.lexists(f"{path}-wal")
+    return IndexRows(index_schema.connect_beside(path, at_rest=at_rest))

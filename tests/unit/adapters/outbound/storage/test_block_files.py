@@ -298,11 +298,15 @@ def test_a_damaged_part_is_replaced_by_the_next_writer(root: Path, store: BlockF
     assert quarantined(root) == 1
 
 
-def test_damage_stays_reported_where_nothing_can_be_moved(
-    root: Path, store: BlockFiles, telemetry: RecordedTelemetry
+def test_damage_stays_reported_where_nothing_can_be_moved_or_removed(
+    root: Path, store: BlockFiles, telemetry: RecordedTelemetry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
     plant(root, b"damaged")
-    (root / "quarantine").rmdir()
+    monkeypatch.setattr(os, "rename", refuse)
+    monkeypatch.setattr(os, "unlink", refuse)
     for _ in range(2):
         with pytest.raises(CacheCorruptionError):
             store.get(NAMESPACE, ID)
