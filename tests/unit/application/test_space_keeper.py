@@ -154,6 +154,47 @@ class TestCap:
         assert "block_not_deleted" in bench.telemetry.names("warning")
 
 
+class TestWhatIsNoBlock:
+    """Agents' records, the index: nothing that could be evicted."""
+
+    def bench(self, others: int, blocks: int) -> Bench:
+        bench = Bench(limits(20 * SIZE), others=others)
+        for number in range(blocks):
+            bench.blocks.put(big(number))
+        bench.keeper._measure()
+        return bench
+
+    def test_where_it_fills_the_cap_no_block_goes_for_what_finds_no_room_anyway(self) -> None:
+        bench = self.bench(others=17 * SIZE, blocks=2)
+        assert not bench.admit(4 * SIZE)
+        assert bench.lost == []
+        assert bench.admit(SIZE // 2)
+
+    def test_where_it_takes_most_no_more_blocks_go_than_must(self) -> None:
+        bench = self.bench(others=16 * SIZE, blocks=2)
+        assert bench.admit(SIZE // 2)
+        assert len(bench.lost) == 1
+
+    def test_where_there_is_room_anyway_nothing_goes(self) -> None:
+        bench = self.bench(others=18 * SIZE, blocks=1)
+        assert bench.admit(SIZE // 2)
+        assert bench.lost == []
+
+    def test_a_start_below_the_cap_keeps_blocks_that_do_not_bring_it_to_the_low_watermark(
+        self,
+    ) -> None:
+        bench = self.bench(others=17 * SIZE, blocks=2)
+        bench.keeper.shrink(bench.lost.append)
+        assert bench.lost == []
+
+    def test_what_finds_no_room_is_told_once_though_something_smaller_does(self) -> None:
+        bench = self.bench(others=18 * SIZE, blocks=0)
+        for _ in range(3):
+            assert not bench.admit(5 * SIZE)
+            bench.admit(1)
+        assert bench.telemetry.names("warning") == ["store_full"]
+
+
 class TestPause:
     def test_with_writes_off_nothing_is_written_and_that_is_told_once(self) -> None:
         bench = Bench(limits(writes=False))
