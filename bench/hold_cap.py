@@ -2,9 +2,9 @@
 
 After everything that is written or deleted all files are measured, as `du` does: together they may
 exceed the cap by one block at most. A store that is opened with a cap below what it takes must come
-below it. Named agents' records grow meanwhile; once records alone fill the cap, they are refused, and
-no block goes for them in vain. What prompts find in the cache must be the same before and after a restart. Exits with 1
-otherwise.
+below it. Agents' records that grow are refused once they alone fill the cap, and no block goes for
+them in vain. What prompts find in the cache must be the same before and after a restart. Exits with
+1 otherwise.
 """
 
 import argparse

@@ -32,7 +32,7 @@ _LEAST_SHARE = 20
 
 @dataclass(frozen=True, slots=True)
 class SpaceLimits:
-    """`max_share`: of the disk that was free at start. Watermarks are shares of the cap.
+    """`max_share`: of the disk that was free at start, which bounds growth only. Watermarks are shares of the cap.
 
     `daily_write_bytes` is 0 where there is no limit. After `recheck_s` a pause is looked at again.
     """
@@ -110,6 +110,7 @@ class SpaceKeeper:
         self.cap = cap_of(
             limits.max_bytes, limits.max_share, space.disk().free, self._measured.usage
         )
+        self._limit = "store.max_bytes" if self.cap == limits.max_bytes else "store.max_disk_share"
         self._pause: Pause | None = None
         self._full = False
         self.look()
@@ -157,16 +158,17 @@ class SpaceKeeper:
         if fits:
             self._measured.usage += wanted
         elif not self._full:
-            self._telemetry.warning("store_full", cap=self.cap, usage=self._measured.usage)
+            self._telemetry.warning(
+                "store_full", cap=self.cap, limit=self._limit, usage=self._measured.usage
+            )
         # Something smaller that still fits ends nothing: it would be told again at once.
         above = self._measured.usage > self._limits.high_watermark * self.cap
         self._full = not fits or (self._full and above)
         return fits
 
     def shrink(self, lost: Callable[[PartId], None]) -> None:
-        """If it is above the high watermark, bring it below the low one, as far as that goes."""
-        surplus = self._above(self._limits.high_watermark, 0)
-        if surplus > 0:
+        """If it is above the cap, bring it below the low watermark, as far as that goes."""
+        if self._above(1.0, 0) > 0:
             surplus = self._above(self._limits.low_watermark, 0)
             surplus -= self._space.clear_quarantine(surplus)
             going = list(_as_many_as(evictions(self._space.kept(), self._standing()), surplus))
@@ -205,7 +207,12 @@ class SpaceKeeper:
         self._delete(going)
         self._measure()
         self._telemetry.info(
-            "store_shrunk", parts=len(going), before=before, after=self._measured.usage
+            "store_shrunk",
+            limit=self._limit,
+            cap=self.cap,
+            parts=len(going),
+            before=before,
+            after=self._measured.usage,
         )
 
     def wrote(self, nbytes: int) -> None:
@@ -262,8 +269,12 @@ class SpaceKeeper:
 
 
 def cap_of(max_bytes: int, max_share: float, free: int, usage: int) -> int:
-    """What a store may take that takes `usage` now and has `free` beside it."""
-    return min(max_bytes, int((free + usage) * max_share))
+    """What a store may take that takes `usage` now and has `free` beside it.
+
+    What it takes already it keeps, though others have filled the disk since: the share bounds
+    growth. `max_bytes` holds in any case.
+    """
+    return min(max_bytes, max(usage, int((free + usage) * max_share)))
 
 
 def _nbytes(going: list[Evicted]) -> int:

@@ -57,7 +57,31 @@ class Bench:
 class TestCap:
     def test_it_is_the_smaller_of_what_is_set_and_a_share_of_the_disk(self) -> None:
         assert Bench(limits(1000)).keeper.cap == 1000
-        assert Bench(limits(share=0.25), free=3000, others=1000).keeper.cap == 1000
+        assert Bench(limits(share=0.25), free=4200, others=1000).keeper.cap == 1300
+
+    def test_a_restart_on_a_disk_that_others_have_filled_throws_nothing_away(self) -> None:
+        before = Bench(limits())
+        for number in range(8):
+            before.put(big(number))
+        for given, kept in ((limits(share=0.25), 8), (limits(5 * SIZE, share=0.25), 4)):
+            blocks = MemoryBlockStore()
+            blocks._parts = dict(before.blocks._parts)
+            space = ScriptedSpace(blocks, free=SIZE)
+            telemetry = RecordedTelemetry()
+            keeper = SpaceKeeper(blocks, space, given, FixedClock(now=100.0), telemetry)
+            keeper.shrink(lambda _: None)
+            assert len(blocks._parts) == kept
+            shrunk = [fields["limit"] for _, event, fields in telemetry.events]
+            assert shrunk == ([] if kept == 8 else ["store.max_bytes"])
+            # More than its share it does not become.
+            assert keeper.cap == (space.usage() if kept == 8 else 5 * SIZE)
+
+    def test_what_shrinks_to_its_share_of_the_disk_says_so(self) -> None:
+        bench = Bench(limits(share=0.25), free=40 * SIZE)
+        for number in range(12):
+            bench.put(big(number))
+        told = [fields["limit"] for _, event, fields in bench.telemetry.events]
+        assert set(told) == {"store.max_disk_share"}
 
     def test_at_the_high_watermark_the_store_shrinks_to_the_low_one(self) -> None:
         bench = Bench(limits(10 * SIZE))
