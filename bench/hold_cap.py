@@ -2,22 +2,25 @@
 
 After everything that is written or deleted all files are measured, as `du` does: together they may
 exceed the cap by one block at most. A store that is opened with a cap below what it takes must come
-below it. What prompts find in the cache must be the same before and after a restart. Exits with 1
-otherwise.
+below it. Agents' records that grow are refused once they alone fill the cap, and no block goes for
+them in vain. What prompts find in the cache must be the same before and after a restart. Exits with
+1 otherwise.
 """
 
 import argparse
+import queue
 import random
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tests.fakes.disk_engine import DiskEngine, on_disk, quick_folder
 from tests.fakes.scripted_memory import FULL_LAYER, sliding_layer, spec_of
 
+from semantic.domain.agent import AgentId, AgentRecord, Branch, Segment
 from semantic.domain.block import PartKind
-from semantic.domain.ids import DEFAULT_TENANT, TokenId
+from semantic.domain.ids import DEFAULT_TENANT, Namespace, TokenId
 
 TURNS = 400
 _SPEC = spec_of(*[FULL_LAYER] * 24, *[sliding_layer(64)] * 2)
@@ -25,6 +28,11 @@ _CAP = 6 << 20
 _HEADER = 8192
 _ONE_BLOCK = _SPEC.nbytes(PartKind.FULL) + _SPEC.nbytes(PartKind.SLIDING) + 2 * _HEADER
 _PATIENCE_S = 30.0
+_AGENTS = 12
+_LEAST_RECORDS = 110
+"""Turns until records alone fill the cap."""
+_GROWTH = 6000
+"""Tokens that a record grows by with each of its turns: some 60 KB."""
 
 Tokens = tuple[TokenId, ...]
 
@@ -36,6 +44,8 @@ class Totals:
     over_cap: int = 0
     evicted: int = 0
     shrunk_to: int = 0
+    records_saved: int = 0
+    records_refused: int = 0
     hits_before: list[int] = field(default_factory=list)
     hits_after: list[int] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
@@ -97,6 +107,57 @@ def from_above(root: Path, turns: int, totals: Totals) -> None:
         totals.wrong.append(f"{totals.shrunk_to} bytes are left, the cap is {cap}")
 
 
+def with_records(root: Path, turns: int, totals: Totals) -> None:
+    """Agents whose records grow, beside blocks, until records alone fill the cap."""
+    with DiskEngine(root, _SPEC, cap=_CAP).running() as engine:
+        engine.blocks.measuring = True
+        load(engine, turns // 4, seed=3)
+        records = [_empty(engine, number) for number in range(_AGENTS)]
+        refused = False
+        for turn in range(turns):
+            record = records[turn % _AGENTS] = _grown(records[turn % _AGENTS])
+            blocks = _count(engine)
+            if _saved(engine, record):
+                totals.records_saved += 1
+            else:
+                totals.records_refused += 1
+                refused = refused or _count(engine) < blocks
+            totals.over_cap = max(totals.over_cap, on_disk(root) - _CAP)
+            if turn % 4 == 0:
+                load(engine, 1, seed=turn)
+        totals.over_cap = max(totals.over_cap, engine.blocks.most - _CAP)
+        told = engine.telemetry.names("warning").count("store_full")
+    if refused:
+        totals.wrong.append("blocks went for a record that was not saved")
+    if totals.records_refused and not 0 < told < totals.records_refused:
+        totals.wrong.append(f"{totals.records_refused} records refused, told {told} times")
+    if totals.over_cap > _ONE_BLOCK:
+        totals.wrong.append(f"with records {totals.over_cap} bytes above the cap")
+
+
+def _count(engine: DiskEngine) -> int:
+    """How many parts are kept."""
+    return len(list(engine.blocks.outlines(engine.engine.executor.namespace)))
+
+
+def _empty(engine: DiskEngine, number: int) -> AgentRecord:
+    return AgentRecord(f"agent {number}", engine.engine.executor.namespace, (Branch(()),), 0.0)
+
+
+def _grown(record: AgentRecord) -> AgentRecord:
+    """A record after one more turn."""
+    (branch,) = record.branches
+    said = Segment("word " * _GROWTH, tuple(range(10_000, 10_000 + _GROWTH)))
+    return replace(record, branches=(Branch((*branch.segments, said)),))
+
+
+def _saved(engine: DiskEngine, record: AgentRecord) -> bool:
+    outcome: queue.SimpleQueue[bool] = queue.SimpleQueue()
+    agent = AgentId.parse(record.name, field="agent").within(Namespace(record.namespace))
+    engine.engine.writes.save(agent, record, outcome.put)
+    return outcome.get(timeout=_PATIENCE_S)
+
+
 def _matched(engine: DiskEngine, talk: Tokens) -> int:
     """How much of a conversation is known."""
     return sum(use.length for use in engine.engine.cache.match((*talk, 94), DEFAULT_TENANT))
@@ -108,6 +169,7 @@ def run(turns: int) -> Totals:
     with quick_folder() as folder:
         under_load(folder / "load", turns, totals)
         from_above(folder / "above", turns // 4, totals)
+        with_records(folder / "records", max(turns, _LEAST_RECORDS), totals)
     return totals
 
 
@@ -120,6 +182,7 @@ def main() -> int:
         f"cap of {_CAP} bytes: at most {found.over_cap} above it (one block is {_ONE_BLOCK}), "
         f"{found.evicted} evictions"
     )
+    print(f"records: {found.records_saved} saved, {found.records_refused} refused")
     print(
         f"restart: {sum(found.hits_before)} tokens of {len(found.hits_before)} conversations were "
         f"known before, {sum(found.hits_after)} after"

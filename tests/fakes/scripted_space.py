@@ -51,6 +51,9 @@ class ScriptedSpace:
     def written_today(self) -> int:
         return self.written
 
+    def wrote(self, nbytes: int) -> None:
+        self.written += nbytes
+
     def sweep(self) -> Iterator[tuple[PartId, ...]]:
         while self.gone:
             yield (self.gone.pop(0),)

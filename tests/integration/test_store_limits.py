@@ -7,5 +7,7 @@ def test_the_cap_holds_under_load_and_from_above_and_a_restart_forgets_nothing()
     totals = hold_cap.run(turns=80)
     assert totals.wrong == []
     assert totals.evicted >= 2
+    assert totals.records_saved > 0
+    assert totals.records_refused > 0
     assert sum(totals.hits_before) > 0
     assert totals.hits_before == totals.hits_after

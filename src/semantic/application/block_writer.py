@@ -87,6 +87,21 @@ class BlockWriter:
         else:
             self._lost(writes[0].part.header.id)  # the keeper has told why
 
+    def room_for_records(self, nbytes: int, count: int, awaited: frozenset[BlockKey]) -> bool:
+        """Make room for so many records; whether they may be written. `awaited` as in `write`.
+
+        Raises:
+            CachePersistenceError: if the store cannot be asked.
+        """
+        if self._keeper is None:
+            return True
+        return self._keeper.admit(Demand(nbytes, count, awaited=awaited), self._lost)
+
+    def wrote_records(self, nbytes: int) -> None:
+        """Records of so many bytes were written."""
+        if self._keeper is not None:
+            self._keeper.wrote(nbytes)
+
     def delete(self, namespace: Namespace, parts: tuple[PartId, ...]) -> bool:
         """Whether all of them went.
 

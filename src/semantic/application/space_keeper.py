@@ -1,9 +1,9 @@
 """How much a store may take and write, and what it gives up for that.
 
-Everything in the store counts. At the high watermark blocks are evicted down to the low one
-(ADR-005); what then finds no room is not written. Writing pauses while the disk is nearly full, or
-once the day's budget is spent, and goes on by itself. Each is told once. Owned by the writing
-thread, but for `writing` and `serve`.
+Everything in the store counts, agents' records too. At the high watermark blocks are evicted down
+to the low one (ADR-005); what then finds no room is not written. Writing pauses while the disk is
+nearly full, or once the day's budget is spent, and goes on by itself. Each is told once. Owned by
+the writing thread, but for `writing` and `serve`.
 """
 
 import enum
@@ -32,7 +32,7 @@ _LEAST_SHARE = 20
 
 @dataclass(frozen=True, slots=True)
 class SpaceLimits:
-    """`max_share`: of the disk that was free at start. Watermarks are shares of the cap.
+    """`max_share`: of the disk that was free at start, which bounds growth only. Watermarks are shares of the cap.
 
     `daily_write_bytes` is 0 where there is no limit. After `recheck_s` a pause is looked at again.
     """
@@ -48,7 +48,7 @@ class SpaceLimits:
 
 
 class Pause(enum.Enum):
-    """Why nothing is written."""
+    """Why nothing is written, neither blocks nor records."""
 
     OFF = "store.writes is false"
     DISK = "the disk is nearly full (store.min_free_bytes)"
@@ -66,7 +66,7 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """Room for so many parts of so many bytes.
+    """Room for so many parts, or records, of so many bytes.
 
     They build on blocks that must stay; on those `awaited` build parts that are still to come.
     """
@@ -77,6 +77,9 @@ class Demand:
     awaited: frozenset[BlockKey] = frozenset()
 
 
+_NOTHING = Demand(parts=0)
+
+
 @dataclass(slots=True)
 class _Measured:
     usage: int
@@ -84,7 +87,10 @@ class _Measured:
 
 
 class SpaceKeeper:
-    """Keeps one store within its limits. `lost` hears of parts before they go."""
+    """Keeps one store within its limits. `lost` hears of parts before they go.
+
+    Where room cannot be made, because what is no block fills the cap, no block goes for it.
+    """
 
     def __init__(
         self,
@@ -104,13 +110,14 @@ class SpaceKeeper:
         self.cap = cap_of(
             limits.max_bytes, limits.max_share, space.disk().free, self._measured.usage
         )
+        self._limit = "store.max_bytes" if self.cap == limits.max_bytes else "store.max_disk_share"
         self._pause: Pause | None = None
         self._full = False
         self.look()
 
     @property
     def writing(self) -> bool:
-        """Whether blocks are written now. May be asked from any thread."""
+        """Whether anything is written now. May be asked from any thread."""
         return self._pause is None
 
     @property
@@ -132,7 +139,7 @@ class SpaceKeeper:
         self._pause = pause
 
     def admit(self, demand: Demand, lost: Callable[[PartId], None]) -> bool:
-        """Make room for parts; whether they may be written.
+        """Make room for parts or records; whether they may be written.
 
         Several that would drive out more than the watermarks let go of at once are to be tried
         one by one.
@@ -146,34 +153,71 @@ class SpaceKeeper:
         if self._expected(wanted) > self._limits.high_watermark * self.cap:
             self._measure()
             if wanted <= low:  # for what does not fit at all nothing need go
-                self.shrink(lost, wanted, demand)
+                self._make_room(lost, wanted, demand)
         fits = self._measured.usage + wanted <= self.cap
         if fits:
             self._measured.usage += wanted
         elif not self._full:
-            self._telemetry.warning("store_full", cap=self.cap, usage=self._measured.usage)
-        self._full = not fits
+            self._telemetry.warning(
+                "store_full", cap=self.cap, limit=self._limit, usage=self._measured.usage
+            )
+        # Something smaller that still fits ends nothing: it would be told again at once.
+        above = self._measured.usage > self._limits.high_watermark * self.cap
+        self._full = not fits or (self._full and above)
         return fits
 
-    def shrink(
-        self, lost: Callable[[PartId], None], wanted: int = 0, demand: Demand | None = None
-    ) -> None:
-        """If it is above the high watermark with `wanted` more, bring it below the low one."""
-        if self._measured.usage + wanted <= self._limits.high_watermark * self.cap:
+    def shrink(self, lost: Callable[[PartId], None]) -> None:
+        """If it is above the cap, bring it below the low watermark, as far as that goes."""
+        if self._above(1.0, 0) > 0:
+            surplus = self._above(self._limits.low_watermark, 0)
+            surplus -= self._space.clear_quarantine(surplus)
+            going = list(_as_many_as(evictions(self._space.kept(), self._standing()), surplus))
+            if _nbytes(going) < surplus and (least := self._above(1.0, 0)) <= _nbytes(going):
+                going = list(_as_many_as(iter(going), least))
+            self._evict(going, lost)
+
+    def _make_room(self, lost: Callable[[PartId], None], wanted: int, demand: Demand) -> None:
+        """Let blocks go for `wanted` bytes, if that helps."""
+        high, low = self._limits.high_watermark, self._limits.low_watermark
+        if self._space.clear_quarantine(max(0, self._above(low, wanted))):
+            self._measure()
+        if self._above(high, wanted) <= 0:
             return
-        surplus = self._measured.usage + wanted - int(self._limits.low_watermark * self.cap)
-        surplus -= self._space.clear_quarantine(surplus)
-        going = list(
-            _as_many_as(evictions(self._space.kept(), self._standing(demand or Demand())), surplus)
-        )
+        kept = list(self._space.kept())
+        # Where there are few blocks beside records, not all of them go at once.
+        half = sum(part.nbytes for part in kept) // 2
+        surplus = min(self._above(low, wanted), max(self._above(high, wanted), half))
+        going = list(_as_many_as(evictions(kept, self._standing(demand)), surplus))
+        if _nbytes(going) < surplus:  # these are all there are
+            least = self._above(1.0, wanted)
+            helps = least <= _nbytes(going)
+            going = list(_as_many_as(iter(going), least)) if helps else []
+        self._evict(going, lost)
+
+    def _above(self, share: float, wanted: int) -> int:
+        """By how much it would take more than this share of the cap with `wanted` more."""
+        return self._measured.usage + wanted - int(share * self.cap)
+
+    def _evict(self, going: list[Evicted], lost: Callable[[PartId], None]) -> None:
+        if not going:
+            return
         for part in going:
             lost(part.id)
         before = self._measured.usage
         self._delete(going)
         self._measure()
         self._telemetry.info(
-            "store_shrunk", parts=len(going), before=before, after=self._measured.usage
+            "store_shrunk",
+            limit=self._limit,
+            cap=self.cap,
+            parts=len(going),
+            before=before,
+            after=self._measured.usage,
         )
+
+    def wrote(self, nbytes: int) -> None:
+        """Records of so many bytes were written: they count into the day's budget."""
+        self._space.wrote(nbytes)
 
     def sweep(self) -> Iterator[tuple[PartId, ...]]:
         """Steps of putting the store in order; see the port."""
@@ -201,7 +245,7 @@ class SpaceKeeper:
                 except CachePersistenceError as error:
                     self._telemetry.warning("block_not_deleted", error=str(error))
 
-    def _standing(self, demand: Demand) -> Standing:
+    def _standing(self, demand: Demand = _NOTHING) -> Standing:
         now, served = self._clock.time(), self._served
         if served is None:
             return Standing(now, active=demand.awaited, held=demand.builds_on)
@@ -225,8 +269,16 @@ class SpaceKeeper:
 
 
 def cap_of(max_bytes: int, max_share: float, free: int, usage: int) -> int:
-    """What a store may take that takes `usage` now and has `free` beside it."""
-    return min(max_bytes, int((free + usage) * max_share))
+    """What a store may take that takes `usage` now and has `free` beside it.
+
+    What it takes already it keeps, though others have filled the disk since: the share bounds
+    growth. `max_bytes` holds in any case.
+    """
+    return min(max_bytes, max(usage, int((free + usage) * max_share)))
+
+
+def _nbytes(going: list[Evicted]) -> int:
+    return sum(part.nbytes for part in going)
 
 
 def _as_many_as(going: Iterator[Evicted], wanted: int) -> Iterator[Evicted]:

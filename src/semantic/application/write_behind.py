@@ -11,10 +11,12 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 
 from semantic.application.block_writer import BlockWriter, Fate, Write, below
+from semantic.application.record_size import record_size
 from semantic.application.space_keeper import Served, SpaceKeeper
 from semantic.domain.agent import AgentId, AgentRecord
 from semantic.domain.block import PartId, StoredPart
@@ -105,7 +107,7 @@ class WriteBehind:
 
     @property
     def writing(self) -> bool:
-        """Whether blocks are written at all now; why not, the keeper has told."""
+        """Whether anything is written at all now; why not, the keeper has told."""
         return self._keeper is None or self._keeper.writing
 
     def has_room(self, nbytes: int) -> bool:
@@ -128,6 +130,8 @@ class WriteBehind:
 
     def save(self, agent: AgentId, record: AgentRecord, done: Callable[[bool], None]) -> None:
         """Save a record after all blocks submitted so far; `done` hears if that worked.
+
+        It does not if the store has no room for it, or nothing is written now.
 
         `done` is called from the writing thread; at once, and from this one, if it is closed.
         """
@@ -265,8 +269,7 @@ class WriteBehind:
             self._save(saves)
 
     def _write(self, writes: list[Write]) -> None:
-        with self._lock:
-            awaited = frozenset(below(part.header) for part in self._pending.values())
+        awaited = self._followed()
         try:
             writes[0].context.copy().run(self._writer.write, writes, awaited)
         finally:
@@ -301,23 +304,37 @@ class WriteBehind:
     def _save(self, saves: list[_Save]) -> None:
         """Write records, of each agent the newest only, and tell all who wait."""
         newest = {save.agent: save for save in saves}
-        try:
-            self._agents.save_all({agent: save.record for agent, save in newest.items()})
-            saved = frozenset(newest)
-        except Exception:  # noqa: BLE001 - one by one it turns out which, and why
-            saved = frozenset(
-                agent for agent, save in newest.items() if save.context.run(self._saved, save)
-            )
+        together = False
+        with suppress(Exception):  # one by one it turns out which, and why
+            together = len(newest) > 1 and self._save_all(list(newest.values()))
+        saved = frozenset(
+            agent
+            for agent, save in newest.items()
+            if together or save.context.run(self._saved, save)
+        )
         for save in saves:
             save.context.run(self._tell, save.done, save.agent in saved)
 
     def _saved(self, save: _Save) -> bool:
         try:
-            self._agents.save(save.agent, save.record)
+            return self._save_all([save])
         except Exception as error:  # noqa: BLE001 - the one who waits hears that it failed
             self._telemetry.warning("agent_not_saved", agent=save.agent.key, error=repr(error))
             return False
+
+    def _save_all(self, saves: list[_Save]) -> bool:
+        """Save records if there is room for them; if there is none, the keeper has told why."""
+        nbytes = sum(record_size(save.record) for save in saves)
+        if not self._writer.room_for_records(nbytes, len(saves), self._followed()):
+            return False
+        self._agents.save_all({save.agent: save.record for save in saves})
+        self._guarded(lambda: self._writer.wrote_records(nbytes))
         return True
+
+    def _followed(self) -> frozenset[BlockKey]:
+        """The blocks on which parts build that are still to be written."""
+        with self._lock:
+            return frozenset(below(part.header) for part in self._pending.values())
 
     def _forget(self, delete: _Delete) -> None:
         deleted = self._writer.delete(delete.namespace, delete.parts)

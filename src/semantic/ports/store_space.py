@@ -36,7 +36,10 @@ class StoreSpace(Protocol):
         """Blocks have been used now."""
 
     def written_today(self) -> int:
-        """Bytes of parts that were written since midnight, UTC."""
+        """Bytes of parts and records that were written since midnight, UTC."""
+
+    def wrote(self, nbytes: int) -> None:
+        """Count records of so many bytes among what was written today."""
 
     def sweep(self) -> Iterator[tuple[PartId, ...]]:
         """Remove, step by step, what no part needs; each step tells parts that turned out gone."""

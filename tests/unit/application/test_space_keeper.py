@@ -57,7 +57,31 @@ class Bench:
 class TestCap:
     def test_it_is_the_smaller_of_what_is_set_and_a_share_of_the_disk(self) -> None:
         assert Bench(limits(1000)).keeper.cap == 1000
-        assert Bench(limits(share=0.25), free=3000, others=1000).keeper.cap == 1000
+        assert Bench(limits(share=0.25), free=4200, others=1000).keeper.cap == 1300
+
+    def test_a_restart_on_a_disk_that_others_have_filled_throws_nothing_away(self) -> None:
+        before = Bench(limits())
+        for number in range(8):
+            before.put(big(number))
+        for given, kept in ((limits(share=0.25), 8), (limits(5 * SIZE, share=0.25), 4)):
+            blocks = MemoryBlockStore()
+            blocks._parts = dict(before.blocks._parts)
+            space = ScriptedSpace(blocks, free=SIZE)
+            telemetry = RecordedTelemetry()
+            keeper = SpaceKeeper(blocks, space, given, FixedClock(now=100.0), telemetry)
+            keeper.shrink(lambda _: None)
+            assert len(blocks._parts) == kept
+            shrunk = [fields["limit"] for _, event, fields in telemetry.events]
+            assert shrunk == ([] if kept == 8 else ["store.max_bytes"])
+            # More than its share it does not become.
+            assert keeper.cap == (space.usage() if kept == 8 else 5 * SIZE)
+
+    def test_what_shrinks_to_its_share_of_the_disk_says_so(self) -> None:
+        bench = Bench(limits(share=0.25), free=40 * SIZE)
+        for number in range(12):
+            bench.put(big(number))
+        told = [fields["limit"] for _, event, fields in bench.telemetry.events]
+        assert set(told) == {"store.max_disk_share"}
 
     def test_at_the_high_watermark_the_store_shrinks_to_the_low_one(self) -> None:
         bench = Bench(limits(10 * SIZE))
@@ -152,6 +176,47 @@ class TestCap:
         bench.blocks.failing = True
         bench.admit(3 * SIZE, 1)
         assert "block_not_deleted" in bench.telemetry.names("warning")
+
+
+class TestWhatIsNoBlock:
+    """Agents' records, the index: nothing that could be evicted."""
+
+    def bench(self, others: int, blocks: int) -> Bench:
+        bench = Bench(limits(20 * SIZE), others=others)
+        for number in range(blocks):
+            bench.blocks.put(big(number))
+        bench.keeper._measure()
+        return bench
+
+    def test_where_it_fills_the_cap_no_block_goes_for_what_finds_no_room_anyway(self) -> None:
+        bench = self.bench(others=17 * SIZE, blocks=2)
+        assert not bench.admit(4 * SIZE)
+        assert bench.lost == []
+        assert bench.admit(SIZE // 2)
+
+    def test_where_it_takes_most_no_more_blocks_go_than_must(self) -> None:
+        bench = self.bench(others=16 * SIZE, blocks=2)
+        assert bench.admit(SIZE // 2)
+        assert len(bench.lost) == 1
+
+    def test_where_there_is_room_anyway_nothing_goes(self) -> None:
+        bench = self.bench(others=18 * SIZE, blocks=1)
+        assert bench.admit(SIZE // 2)
+        assert bench.lost == []
+
+    def test_a_start_below_the_cap_keeps_blocks_that_do_not_bring_it_to_the_low_watermark(
+        self,
+    ) -> None:
+        bench = self.bench(others=17 * SIZE, blocks=2)
+        bench.keeper.shrink(bench.lost.append)
+        assert bench.lost == []
+
+    def test_what_finds_no_room_is_told_once_though_something_smaller_does(self) -> None:
+        bench = self.bench(others=18 * SIZE, blocks=0)
+        for _ in range(3):
+            assert not bench.admit(5 * SIZE)
+            bench.admit(1)
+        assert bench.telemetry.names("warning") == ["store_full"]
 
 
 class TestPause:

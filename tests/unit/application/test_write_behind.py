@@ -5,11 +5,18 @@ from dataclasses import replace
 
 import pytest
 from tests.fakes.blocks import NAMESPACE, make_part
+from tests.fakes.fixed_clock import FixedClock
+from tests.fakes.memory_agent_store import MemoryAgentStore
+from tests.fakes.memory_block_store import MemoryBlockStore
 from tests.fakes.observed_stores import PATIENCE_S, Journal, ObservedAgents, ObservedBlocks
 from tests.fakes.recorded_telemetry import RecordedTelemetry
+from tests.fakes.scripted_space import ScriptedSpace
 
+from semantic.adapters.outbound.storage.agent_format import StoredAgent, encode
+from semantic.application.record_size import record_size
+from semantic.application.space_keeper import SpaceKeeper, SpaceLimits
 from semantic.application.write_behind import WriteBehind
-from semantic.domain.agent import AgentId, AgentRecord
+from semantic.domain.agent import AgentId, AgentRecord, Branch, Segment
 from semantic.domain.block import PartId, PartKind, StoredPart
 from semantic.domain.ids import AgentKey
 
@@ -345,6 +352,112 @@ class TestFailure:
         bench.writes.save(AGENT, RECORD, broken)
         assert bench.save_and_wait()
         assert bench.reported() == [("error", "listener_failed")]
+
+
+RECORD_OF = Segment("word " * 20_000, tuple(range(20_000)))
+
+
+class TestLimits:
+    """Records are held to what the store may take and write, like blocks."""
+
+    def bench(self, **given: int | bool) -> "Limited":
+        return Limited(SpaceLimits(**(NO_LIMITS | given)))  # type: ignore[arg-type] # by name
+
+    def test_records_beyond_the_cap_are_not_saved_and_that_is_told_once(self) -> None:
+        bench = self.bench(max_bytes=1 << 20)
+        saved = bench.save(*(f"agent{number}" for number in range(20)))
+        assert 0 < saved.count(True) < 20
+        assert bench.space.usage() <= 1 << 20
+        assert bench.telemetry.names("warning") == ["store_full"]
+
+    def test_a_record_drives_out_blocks_but_none_in_vain(self) -> None:
+        bench = self.bench(max_bytes=1 << 20)
+        size = 64 << 10
+        for number in range(12):
+            part = make_part((number,))
+            tensor = replace(part.tensors[0], dtype="U8", shape=(size,), data=bytes(size))
+            assert bench.writes.submit(replace(part, tensors=(tensor,)))
+        assert bench.save("one", "two") == [True, True]
+        left = len(list(bench.blocks.headers(NAMESPACE)))
+        assert 0 < left < 12
+        saved = bench.save(*(f"agent{number}" for number in range(20)))
+        assert bench.space.usage() <= 1 << 20
+        assert not all(saved)
+
+    @pytest.mark.parametrize(
+        "given", [{"writes": False}, {"min_free_bytes": 1 << 60}, {"daily_write_bytes": 100}]
+    )
+    def test_while_writing_is_paused_no_record_is_saved(self, given: dict[str, int]) -> None:
+        bench = self.bench(**given)
+        bench.space.written = 90
+        bench.space.free = bench.space.total // 100 if "min_free_bytes" in given else 1 << 40
+        assert bench.save("one", "two") == [False, False]
+        assert list(bench.agents.list()) == []
+        assert bench.telemetry.names("warning") == ["writing_paused"]
+
+    def test_records_count_among_what_is_written_today(self) -> None:
+        bench = self.bench(daily_write_bytes=1 << 20)
+        saved = bench.save(*(f"agent{number}" for number in range(20)))
+        assert 0 < saved.count(True) < 20
+        assert saved.count(True) * len(RECORD_OF.text) < bench.space.written <= 1 << 20
+
+
+NO_LIMITS: dict[str, int | float | bool] = {
+    "max_bytes": 1 << 40,
+    "max_share": 1.0,
+    "min_free_bytes": 0,
+    "daily_write_bytes": 0,
+    "writes": True,
+    "high_watermark": 0.9,
+    "low_watermark": 0.8,
+    "recheck_s": 60.0,
+}
+
+
+class Limited:
+    """A writer with a keeper, over a space in which records count as they do on a disk."""
+
+    def __init__(self, limits: SpaceLimits) -> None:
+        self.blocks, self.agents = MemoryBlockStore(), MemoryAgentStore()
+        self.space = RecordedSpace(self.blocks)
+        self.space.agents = self.agents
+        self.telemetry = RecordedTelemetry()
+        keeper = SpaceKeeper(self.blocks, self.space, limits, FixedClock(), self.telemetry)
+        self.writes = WriteBehind(self.blocks, self.agents, 1 << 30, self.telemetry, keeper)
+
+    def save(self, *names: str) -> list[bool]:
+        """Whether each agent's record was saved, handed in one after the other."""
+        outcomes: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        found = []
+        for name in names:
+            agent = AgentId.parse(name, field="agent")
+            record = replace(RECORD, name=name, branches=(Branch((RECORD_OF,)),))
+            self.writes.save(agent, record, outcomes.put)
+            found.append(outcomes.get(timeout=PATIENCE_S))
+        return found
+
+
+class RecordedSpace(ScriptedSpace):
+    """Its records take what they really would."""
+
+    agents: MemoryAgentStore
+
+    def usage(self) -> int:
+        records = self.agents.list() if hasattr(self, "agents") else ()
+        sizes = (len(encode(StoredAgent(AgentKey("0" * 64), record))) for record in records)
+        return super().usage() + sum(sizes)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "plain words " * 500, '"quoted"\n' * 100, "\x01\u20ac\U0001f600\ud800" * 50]
+)
+@pytest.mark.parametrize("ids", [(), (0,), tuple(range(0, 200_000, 37))])
+def test_a_records_size_is_told_well_enough_before_it_is_written(
+    text: str, ids: tuple[int, ...]
+) -> None:
+    record = replace(RECORD, branches=(Branch((Segment(text, ids),) * 3),) * 2)
+    really = len(encode(StoredAgent(AGENT.key, record)))
+    assert really <= record_size(record) <= 1.1 * really + 2048
 
 
 class TestClose:

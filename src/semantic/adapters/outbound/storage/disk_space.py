@@ -59,8 +59,12 @@ class DiskSpace:
         self._blocks.used(namespace, keys)
 
     def written_today(self) -> int:
-        """Bytes of parts that were written since midnight, UTC."""
-        return self._blocks.index.written(self._clock.time())
+        """Bytes of parts and records that were written since midnight, UTC."""
+        return self._blocks.index.written(self._clock.time()) + self._blocks.written_beside
+
+    def wrote(self, nbytes: int) -> None:
+        """Count records of so many bytes among what was written today."""
+        self._blocks.wrote(nbytes)
 
     def sweep(self) -> Iterator[tuple[PartId, ...]]:
         """Bring index and files together; see `IndexedBlocks.sweep`."""

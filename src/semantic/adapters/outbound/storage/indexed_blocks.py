@@ -25,6 +25,9 @@ from semantic.domain.ids import BlockKey, Namespace, TenantId
 from semantic.ports.clock import Clock
 from semantic.ports.telemetry import Telemetry
 
+_BESIDE = 1 << 20
+"""Bytes of records that may wait to be counted with the next blocks: a kill forgets them."""
+
 _PLACES = tuple(f"{number:02x}" for number in range(256))
 """The folders of a namespace."""
 
@@ -44,6 +47,8 @@ class IndexedBlocks:
         self._listing = BlockListing(root, telemetry)
         # A row and its file change together: whoever lists both must not come in between.
         self._changing = threading.RLock()
+        self.written_beside = 0
+        """Bytes of records that are not among those that the index counts for today yet."""
         self.index, reason = index_rebuild.opened(root, self._listing)
         self._refuse_foreign(root)
         if reason is not None:
@@ -51,7 +56,21 @@ class IndexedBlocks:
 
     def close(self) -> None:
         """Give the index back. Nothing else may be called afterwards."""
+        with self._changing, suppress(CachePersistenceError):
+            if self.written_beside:
+                self._count((), 0)
         self.index.close()
+
+    def wrote(self, nbytes: int) -> None:
+        """Count records of so many bytes, with the next blocks if they come soon.
+
+        Raises:
+            CachePersistenceError: if that cannot be written down; it will be tried again.
+        """
+        with self._changing:
+            self.written_beside += nbytes
+            if self.written_beside >= _BESIDE:
+                self._count((), 0)
 
     def put(self, *parts: StoredPart) -> None:
         """Keep parts; see the port. Files first, all of them, then one commit of the index."""
@@ -222,7 +241,11 @@ class IndexedBlocks:
             for header in headers
         ]
         written = sum(self._files.nbytes(header.namespace, header.id) for header in new)
-        self.index.add(rows, now, written)
+        self._count(rows, written)
+
+    def _count(self, rows: Sequence[IndexedPart], written: int) -> None:
+        self.index.add(rows, self._clock.time(), written + self.written_beside)
+        self.written_beside = 0
 
     def _path(self, header: BlockHeader) -> Path:
         return self._listing.path(header.namespace, header.id)

@@ -76,6 +76,22 @@ def test_everything_in_the_store_counts(store: Store) -> None:
     assert store.space.usage() == allocated_in(store.root)
 
 
+def test_records_count_among_what_was_written_today_also_after_a_restart(store: Store) -> None:
+    store.space.wrote(1000)
+    assert store.space.written_today() == 1000
+    store.blocks.put(sized(1))
+    blocks = store.space.written_today() - 1000
+    assert blocks >= SIZE
+    for nbytes in (3 << 20, 500):  # at once, and when it is closed
+        store.space.wrote(nbytes)
+    assert store.space.written_today() == blocks + 1500 + (3 << 20)
+    store.blocks.close()
+    store.blocks = IndexedBlocks(store.root, store.telemetry, store.clock)
+    again = DiskSpace(store.root, store.blocks, store.clock)
+    assert again.written_today() == blocks + 1500 + (3 << 20)
+    store.blocks.close()
+
+
 def test_the_quarantine_is_emptied_from_its_oldest_end(store: Store) -> None:
     folder = store.root / "quarantine"
     for age, name in enumerate(("new", "old", "oldest")):
