@@ -129,7 +129,8 @@ def test_it_is_sound_to_the_commands_that_look(root: Path) -> None:
         assert result.exit_code == 0, result.output
         return json.loads(result.stdout)
 
-    assert told("cache", "verify") == {"checked": len(PARTS), "repaired": False, "damaged": []}
+    files = len(PARTS) + len(golden_agents())
+    assert told("cache", "verify") == {"checked": files, "repaired": False, "damaged": []}
     assert told("cache", "rebuild") == {"parts": len(PARTS)}
     listed = told("agents", "list")
     assert isinstance(listed, list)

@@ -25,7 +25,7 @@ def write(root: Path, note: ServerNote) -> None:
     """Leave a note in the store `root`, for the owner alone.
 
     Raises:
-        CachePersistenceError: if it cannot be written.
+        CachePersistenceError: if it cannot be written; there is none then, an older one neither.
     """
     fresh = _place(root).with_suffix(f".{os.getpid()}")
     try:
@@ -34,6 +34,9 @@ def write(root: Path, note: ServerNote) -> None:
             json.dump(asdict(note), file)
         fresh.replace(_place(root))
     except OSError as error:
+        with suppress(OSError):
+            fresh.unlink()
+        remove(root)
         raise CachePersistenceError(f"{_place(root)} cannot be written: {error}") from error
 
 

@@ -173,11 +173,28 @@ def test_blocks_that_follow_nothing_are_damage(run: Run, store: str) -> None:
     assert run("cache", "verify", "--store", store)[:2] == (0, SOUND.format(6))
 
 
-def test_a_missing_index_is_told_and_made_again(run: Run, store: str) -> None:
-    (Path(store) / "index.db").unlink()
+def test_a_damaged_index_is_told_and_made_again(run: Run, store: str) -> None:
+    (Path(store) / "index.db").write_bytes(b"damaged" * 1000)
     code, out, _ = run("cache", "verify", "--store", store)
     assert (code, out.split(":")[0]) == (1, "index.db")
     assert run("cache", "verify", "--repair", "--store", store)[:2] == (0, SOUND.format(8))
+
+
+def test_without_an_index_gaps_are_seen(run: Run, store: str) -> None:
+    blocks = opened(Path(store), FixedClock())
+    (first,) = (
+        part.parent
+        for part in blocks.index.kept()
+        if part.start == 256 and part.id.kind is PartKind.FULL
+    )
+    blocks.close()
+    (Path(store) / "index.db").unlink()
+    assert run("cache", "verify", "--store", store)[:2] == (0, SOUND.format(8))
+    next(path for path in files(store) if path.name.startswith(first)).unlink()
+    code, out, _ = run("cache", "verify", "--store", store)
+    assert code == 1
+    assert out.endswith("7 files read, 1 damaged or missing.\n")
+    assert "the block before it is missing" in out
 
 
 def test_a_renamed_part_is_damage(run: Run, store: str) -> None:

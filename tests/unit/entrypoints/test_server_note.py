@@ -1,3 +1,6 @@
+import errno
+import json
+import os
 import stat
 from pathlib import Path
 
@@ -51,3 +54,18 @@ def test_no_damage_to_a_note_costs_more_than_the_note(tmp_path: Path) -> None:
 def test_a_note_that_cannot_be_left_is_an_error_of_the_store(tmp_path: Path) -> None:
     with pytest.raises(CachePersistenceError):
         server_note.write(tmp_path / "none", NOTE)
+
+
+@pytest.mark.parametrize("failing", ["write", "replace"])
+def test_nothing_is_left_of_a_note_on_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    server_note.write(tmp_path, ServerNote("http://127.0.0.1:1", "of a server that is gone"))
+    target = json if failing == "write" else os
+    monkeypatch.setattr(target, "dump" if failing == "write" else "replace", full)
+    with pytest.raises(CachePersistenceError):
+        server_note.write(tmp_path, NOTE)
+    assert list(tmp_path.iterdir()) == []

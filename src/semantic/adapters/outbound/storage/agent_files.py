@@ -10,6 +10,7 @@ from pathlib import Path
 from semantic.adapters.outbound.storage import secret_file
 from semantic.adapters.outbound.storage.agent_format import StoredAgent, encode
 from semantic.adapters.outbound.storage.agent_listing import AgentListing
+from semantic.adapters.outbound.storage.block_listing import BlockListing
 from semantic.adapters.outbound.storage.durable_file import sync_directory
 from semantic.adapters.outbound.storage.store_folder import StoreFolder
 from semantic.domain.agent import AgentId, AgentRecord
@@ -25,12 +26,15 @@ class AgentFiles:
     """The port `AgentStore` over a folder, which `StoreLock` must hold.
 
     Raises:
-        CachePersistenceError: if the folder cannot be made or written, or lacks its secret.
+        CachePersistenceError: if the folder cannot be made or written, or lacks its secret, or
+            that is not the one that its records were kept under.
     """
 
     def __init__(self, root: Path, telemetry: Telemetry) -> None:
         secret_file.opened(root)
         self._listing = AgentListing(root, telemetry)
+        if BlockListing(root, telemetry).is_empty():  # otherwise they tell whose secret it is
+            self._listing.refuse_foreign()
         self._telemetry = telemetry
         try:
             self._folder = StoreFolder(root, "agent", telemetry)

@@ -5,6 +5,7 @@ nothing, so that it may be used beside the process that owns the store.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from semantic.adapters.outbound.storage import secret_file
@@ -55,6 +56,23 @@ class AgentListing:
                 yield path, error
             else:
                 yield path, found
+
+    def refuse_foreign(self) -> None:
+        """Make sure that the secret is that of the records that lie there.
+
+        Raises:
+            CachePersistenceError: if there are any, and none has the name that it should.
+        """
+        foreign = False
+        for path in self._files():
+            with suppress(OSError, CacheCorruptionError, IncompatibleCacheError):
+                with RegularFile(path) as file:
+                    stored = _stored(file)
+                if self.path(stored.key) == path:
+                    return
+                foreign = True
+        if foreign:
+            raise secret_file.foreign(self.folder.parent)
 
     def path(self, key: AgentKey) -> Path:
         """Where an agent's record is, or would be."""

@@ -19,6 +19,7 @@ from semantic.adapters.outbound.storage.durable_file import (
     sync_directories,
     write_files,
 )
+from semantic.adapters.outbound.storage.owner_only import close_to_others
 from semantic.adapters.outbound.storage.regular_file import FileIdentity, RegularFile
 from semantic.domain.errors import CacheCorruptionError, IncompatibleCacheError
 from semantic.ports.telemetry import Telemetry
@@ -30,9 +31,9 @@ File = tuple[Path, Iterable[Buffer]]
 class StoreFolder:
     """The part of a folder that one store owns; `owner` tells its temporary files from others'.
 
-    Opening it removes what its last process left unfinished. That the folder itself, which is made
-    if need be, is durable, `StoreLock` has seen to. The side rooms need not be: whenever they are
-    gone, they are made anew.
+    Opening it removes what its last process left unfinished, and closes it to others. That the
+    folder itself, which is made if need be, is durable, `StoreLock` has seen to. The side rooms
+    need not be: whenever they are gone, they are made anew.
     """
 
     def __init__(self, root: Path, owner: str, telemetry: Telemetry) -> None:
@@ -46,6 +47,8 @@ class StoreFolder:
         self._synced: set[Path] = set()
         for folder in (root, self._tmp, self._quarantine):
             _make(folder)
+        if closed := close_to_others(root):
+            telemetry.info(f"{owner}_store_closed_to_others", entries=closed)
         self._sweep()
 
     def make_directories(self, *paths: Path) -> None:
@@ -193,7 +196,8 @@ class StoreFolder:
 
 def _make(folder: Path) -> None:
     """Make a folder for the owner alone, if it is not there."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not folder.is_dir():
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def _folders(files: Sequence[File]) -> tuple[Path, ...]:

@@ -16,7 +16,7 @@ from semantic.adapters.outbound.storage.block_listing import BlockListing, part_
 from semantic.adapters.outbound.storage.disk_space import beside_blocks, quarantined, room_on
 from semantic.adapters.outbound.storage.index_rows import IndexRows
 from semantic.adapters.outbound.storage.regular_file import RegularFile
-from semantic.domain.block import PartId
+from semantic.domain.block import PartId, PartKind
 from semantic.domain.errors import (
     CacheCorruptionError,
     CachePersistenceError,
@@ -25,6 +25,8 @@ from semantic.domain.errors import (
 from semantic.domain.eviction import KeptPart
 from semantic.domain.ids import Namespace, TenantId
 from semantic.ports.telemetry import Telemetry
+
+_CUT_OFF = "the block before it is missing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +114,18 @@ def _damaged_parts(listing: BlockListing) -> Iterator[Fault | None]:
 
 
 def _holes(path: Path, listing: BlockListing) -> Iterator[Fault]:
-    """What the index at `path` says is there and is not, or says to follow what is not there."""
-    if not path.exists() and listing.is_empty():
+    """What the index at `path` says is there and is not, or says to follow what is not there.
+
+    Without one, which is no fault since it is made anew, headers tell what follows what.
+    """
+    if not os.path.lexists(path):
+        yield from _cut_off(listing)
         return
     try:
         rows = _index_beside(path)
     except sqlite3.Error as error:
         yield Fault(path, f"it cannot be read ({error}); it is made anew at a start", there=False)
+        yield from _cut_off(listing)
         return
     try:
         gone = [part for part in rows.kept() if not _is_there(listing, part.namespace, part.id)]
@@ -129,11 +136,17 @@ def _holes(path: Path, listing: BlockListing) -> Iterator[Fault]:
                 yield Fault(listing.path(part.namespace, part.id), "it is missing", there=False)
         for cut, namespace in (rows.unfounded() if cut_off else {}).items():
             if cut in cut_off:
-                yield Fault(
-                    listing.path(namespace, cut), "the block before it is missing", there=False
-                )
+                yield Fault(listing.path(namespace, cut), _CUT_OFF, there=False)
     finally:
         rows.close()
+
+
+def _cut_off(listing: BlockListing) -> Iterator[Fault]:
+    found = [(header.outline, header.namespace, path) for header, path in listing.everything()]
+    whole = {(namespace, part.key) for part, namespace, _ in found if part.kind is PartKind.FULL}
+    for part, namespace, path in found:
+        if part.kind.begins and part.start and (namespace, part.parent) not in whole:
+            yield Fault(path, _CUT_OFF, there=False)
 
 
 def _is_there(listing: BlockListing, namespace: Namespace, part: PartId) -> bool:

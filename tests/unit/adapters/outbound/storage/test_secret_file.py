@@ -212,6 +212,22 @@ def test_under_another_secret_nothing_of_it_is_found(root: Path) -> None:
     assert telemetry.names() == ["agent_skipped"]
 
 
+def test_agents_without_blocks_are_not_opened_under_another_secret(root: Path) -> None:
+    fill(root)
+    for path in (*root.rglob("*.st"), *root.glob("index.db*")):
+        path.unlink()
+    (root / "agents" / "0.json").write_bytes(b"damaged, it tells nothing")
+    plant_secret(root, StoreSecret(bytes(32)))
+    before = sorted(root.rglob("*"))
+    with pytest.raises(CachePersistenceError, match=r"another store's: put .*copy"):
+        AgentFiles(root, RecordedTelemetry())
+    assert sorted(root.rglob("*")) == before
+    plant_secret(root)
+    (record,) = (root / "agents").glob("?" * 10 + "*.json")
+    (root / "agents" / "1.json").write_bytes(record.read_bytes())
+    assert [one.name for one in AgentFiles(root, RecordedTelemetry()).list()] == ["alice"]
+
+
 @pytest.mark.parametrize("indexed", [True, False])
 def test_under_another_secret_blocks_are_not_taken_for_orphans(
     root: Path, *, indexed: bool
