@@ -176,6 +176,7 @@ class TestCap:
         bench.blocks.failing = True
         bench.admit(3 * SIZE, 1)
         assert "block_not_deleted" in bench.telemetry.names("warning")
+        assert bench.lost == []  # it is there, and may be served
 
 
 class TestWhatIsNoBlock:

@@ -1,8 +1,9 @@
 """What lies in a store, known without opening a file: a row for every part of a block.
 
-Invariant: a row is committed after its file is durable, and goes before the file does, so that a
-row leads to a whole file, unless somebody removed it. Safe to call from several threads: those
-that read do not wait for one that commits. SQLite is known here and in `index_schema` alone.
+Invariant: a row is committed after its file is durable, and goes before the file does where its
+going can be committed, so that a row leads to a whole file, or to none. Safe to call from several
+threads: those that read do not wait for one that commits. SQLite is known here and in
+`index_schema` alone.
 """
 
 import sqlite3
