@@ -71,6 +71,11 @@ class BlockIndex(IndexRows):
                 (day_of(now), written),
             )
 
+    def carry(self, written: Mapping[str, int]) -> None:
+        """Know what was written on days past, and on this one so far. Raises as `add` does."""
+        with self._changing() as cursor:
+            cursor.executemany("INSERT INTO written VALUES (?, ?)", written.items())
+
     def remove(self, namespace: Namespace, parts: Iterable[PartId]) -> None:
         """Forget parts, durably; unknown ones are ignored. Raises as `add` does."""
         with self._changing() as cursor:

@@ -195,6 +195,20 @@ def of_another_version(root: Path) -> None:
     connection.close()
 
 
+def test_an_index_made_anew_knows_what_was_written_today(root: Path, opened: Opened) -> None:
+    """Or the day's budget could be spent once more."""
+    store = opened()
+    store.put(*ALL)
+    written = store.index.written(FixedClock().time())
+    assert written > 0
+    store.close()
+    of_another_version(root)
+    store = opened()
+    assert store.index.written(FixedClock().time()) == written
+    index_rebuild.rebuild(root, store._listing)  # killed: the log lies beside it
+    assert opened().index.written(FixedClock().time()) == written
+
+
 @pytest.mark.parametrize("harm", [lost, cut, overwritten, emptied, of_another_version])
 def test_an_index_that_cannot_be_used_is_made_from_the_files(
     root: Path, opened: Opened, telemetry: RecordedTelemetry, harm: Callable[[Path], None]
