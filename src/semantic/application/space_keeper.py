@@ -142,14 +142,16 @@ class SpaceKeeper:
     def admit(self, demand: Demand, lost: Callable[[PartId], None]) -> bool:
         """Make room for parts or records; whether they may be written.
 
-        Several that would drive out more than the watermarks let go of at once are to be tried
-        one by one.
+        Several that would drive out more than the watermarks let go of at once, or for which
+        writing would pause, are to be tried one by one.
         """
         wanted = demand.nbytes + demand.parts * _HEADER
-        self.look(wanted)
         low = self._limits.low_watermark * self.cap
         at_once = self._limits.high_watermark * self.cap - low
-        if not self.writing or (demand.parts > 1 and wanted > at_once):
+        if demand.parts > 1 and (wanted > at_once or self._reason_to_pause(wanted)):
+            return False
+        self.look(wanted)
+        if not self.writing:
             return False
         if self._expected(wanted) > self._limits.high_watermark * self.cap:
             self._measure()

@@ -250,6 +250,13 @@ class TestPause:
         bench.space.free = 50 * SIZE
         assert not bench.put(big(2))
 
+    def test_several_that_the_budget_has_no_room_for_together_pause_nothing(self) -> None:
+        bench = Bench(limits(daily=10 * SIZE))
+        bench.space.written = 4 * SIZE
+        assert not bench.admit(8 * SIZE, 8)
+        assert bench.telemetry.names() == []
+        assert bench.admit(SIZE)
+
     def test_a_days_budget_is_kept(self) -> None:
         bench = Bench(limits(daily=10 * SIZE))
         bench.space.written = 8 * SIZE
