@@ -1,5 +1,6 @@
 """The port `StoreSpace` over blocks in memory: a disk of any size, as full as the test says."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -38,7 +39,8 @@ class ScriptedSpace:
             size = (header.start, len(header.tokens), found.nbytes, used)
             yield KeptPart(namespace, part, header.parent, *size)
 
-    def clear_quarantine(self, wanted: int) -> int:
+    def clear_quarantine(self, wanted: int, unused_since: float = math.inf) -> int:
+        del unused_since
         freed = self.quarantine if wanted > 0 else 0
         self.quarantine -= freed
         return freed

@@ -11,12 +11,14 @@ from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 
 from semantic.application.space_keeper import Demand, Served, SpaceKeeper
-from semantic.domain.block import BlockHeader, PartId, StoredPart
+from semantic.domain.block import BlockHeader, PartId, PartKind, StoredPart
 from semantic.domain.errors import CachePersistenceError, SemanticError
 from semantic.domain.ids import BlockKey, Namespace
 from semantic.ports.block_store import BlockStore
 from semantic.ports.telemetry import Telemetry
 
+_ABSENT = 1 << 14
+"""Blocks of which it is remembered that they are not in the store; for others it is asked."""
 _AT_ONCE = 256
 """Parts deleted with one commit of the index."""
 
@@ -58,7 +60,9 @@ class BlockWriter:
         self._keeper = keeper
         self._telemetry = telemetry
         self._tell = tell
-        self._absent: set[BlockKey] = set()
+        self._absent: dict[BlockKey, None] = {}
+        self._forgotten = False
+        """Whether more blocks may be absent than are remembered as such."""
 
     def write(self, writes: Sequence[Write], awaited: frozenset[BlockKey]) -> None:
         """Put parts, then delete what they replace.
@@ -143,16 +147,26 @@ class BlockWriter:
     def _founded(self, writes: Sequence[Write]) -> Iterator[Write]:
         """Those whose blocks are on disk, or come before them: a chain there has no hole."""
         absent = set(self._absent)
+        coming: set[BlockKey] = set()
         for write in writes:
             header = write.part.header
-            if write.builds_on in absent:
+            known = write.builds_on in coming or not self._forgotten
+            if write.builds_on in absent or not (known or self._is_founded(header)):
                 absent.add(header.key) if header.kind.begins else None
                 reason = CachePersistenceError("the block before it is not in the store")
                 self._not_written(write, reason)
                 continue
             if header.kind.begins:
                 absent.discard(header.key)
+                coming.add(header.key)
             yield write
+
+    def _is_founded(self, header: BlockHeader) -> bool:
+        """Whether the store has what a part builds on."""
+        if header.kind.begins and header.start == 0:
+            return True
+        parts = (PartId(below(header), kind) for kind in PartKind if kind.begins)
+        return any(self._blocks.exists(header.namespace, part) for part in parts)
 
     def _admits(self, writes: Sequence[Write], awaited: frozenset[BlockKey]) -> bool:
         if self._keeper is None:
@@ -163,7 +177,7 @@ class BlockWriter:
 
     def _written(self, header: BlockHeader) -> None:
         if header.kind.begins:
-            self._absent.discard(header.key)
+            self._absent.pop(header.key, None)
         self._tell(Fate(header.id, kept=True))
 
     def _delete_replaced(self, writes: Sequence[Write]) -> None:
@@ -191,7 +205,11 @@ class BlockWriter:
 
     def _lost(self, part: PartId) -> None:
         if part.kind.begins:
-            self._absent.add(part.key)
+            self._absent.pop(part.key, None)
+            self._absent[part.key] = None
+            if len(self._absent) > _ABSENT:
+                del self._absent[next(iter(self._absent))]
+                self._forgotten = True
         self._tell(Fate(part, kept=False))
 
 

@@ -32,9 +32,10 @@ _LEAST_SHARE = 20
 
 @dataclass(frozen=True, slots=True)
 class SpaceLimits:
-    """`max_share`: of the disk that was free at start, which bounds growth only. Watermarks are shares of the cap.
+    """`max_share`: of the disk that was free at start; it bounds growth only.
 
-    `daily_write_bytes` is 0 where there is no limit. After `recheck_s` a pause is looked at again.
+    Watermarks are shares of the cap. `daily_write_bytes` is 0 where there is no limit. After
+    `recheck_s` a pause is looked at again.
     """
 
     max_bytes: int
@@ -87,7 +88,7 @@ class _Measured:
 
 
 class SpaceKeeper:
-    """Keeps one store within its limits. `lost` hears of parts before they go.
+    """Keeps one store within its limits. `lost` hears of parts once they are gone, of no others.
 
     Where room cannot be made, because what is no block fills the cap, no block goes for it.
     """
@@ -141,14 +142,16 @@ class SpaceKeeper:
     def admit(self, demand: Demand, lost: Callable[[PartId], None]) -> bool:
         """Make room for parts or records; whether they may be written.
 
-        Several that would drive out more than the watermarks let go of at once are to be tried
-        one by one.
+        Several that would drive out more than the watermarks let go of at once, or for which
+        writing would pause, are to be tried one by one.
         """
         wanted = demand.nbytes + demand.parts * _HEADER
-        self.look(wanted)
         low = self._limits.low_watermark * self.cap
         at_once = self._limits.high_watermark * self.cap - low
-        if not self.writing or (demand.parts > 1 and wanted > at_once):
+        if demand.parts > 1 and (wanted > at_once or self._reason_to_pause(wanted)):
+            return False
+        self.look(wanted)
+        if not self.writing:
             return False
         if self._expected(wanted) > self._limits.high_watermark * self.cap:
             self._measure()
@@ -201,10 +204,9 @@ class SpaceKeeper:
     def _evict(self, going: list[Evicted], lost: Callable[[PartId], None]) -> None:
         if not going:
             return
-        for part in going:
-            lost(part.id)
         before = self._measured.usage
-        self._delete(going)
+        for part in self._deleted(going):
+            lost(part)
         self._measure()
         self._telemetry.info(
             "store_shrunk",
@@ -236,14 +238,18 @@ class SpaceKeeper:
     def _measure(self) -> None:
         self._measured = _Measured(self._space.usage())
 
-    def _delete(self, going: list[Evicted]) -> None:
+    def _deleted(self, going: list[Evicted]) -> Iterator[PartId]:
+        """Delete parts, and tell which went: what stays is still served, and tried again."""
         for namespace, group in groupby(going, key=lambda part: part.namespace):
             parts = [part.id for part in group]
             for first in range(0, len(parts), _AT_ONCE):
+                some = parts[first : first + _AT_ONCE]
                 try:
-                    self._blocks.delete(namespace, *parts[first : first + _AT_ONCE])
+                    self._blocks.delete(namespace, *some)
                 except CachePersistenceError as error:
                     self._telemetry.warning("block_not_deleted", error=str(error))
+                    some = [part for part in some if not self._blocks.exists(namespace, part)]
+                yield from some
 
     def _standing(self, demand: Demand = _NOTHING) -> Standing:
         now, served = self._clock.time(), self._served

@@ -49,16 +49,17 @@ def prune(
 ) -> Pruned:
     """Delete what is missed least, leaves first; what was set aside goes first of all.
 
-    With `to_bytes` until the whole store takes no more; with `unused_since` what was not used
-    after that moment; with both, of the latter as much as the former asks for.
+    With `to_bytes` until the whole store takes no more; with `unused_since` what was not used, and
+    what was set aside and is no newer than that moment; with both, of the latter as much as the
+    former asks for.
 
     Raises:
         CachePersistenceError: if something could not be removed.
     """
     surplus = None if to_bytes is None else space.usage() - to_bytes
-    freed = space.clear_quarantine(1 << 62 if surplus is None else surplus)
-    wanted = None if surplus is None else surplus - freed
     since = float("inf") if unused_since is None else unused_since
+    freed = space.clear_quarantine(1 << 62 if surplus is None else surplus, since)
+    wanted = None if surplus is None else surplus - freed
     going = list(_as_asked(evictions(space.kept(), Standing(now), since), wanted))
     for namespace, group in groupby(going, key=lambda part: part.namespace):
         blocks.delete(namespace, *(part.id for part in group))

@@ -1,5 +1,6 @@
 """The disk under a store: how much of it is taken, by what, and what keeps it in order."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -29,8 +30,11 @@ class StoreSpace(Protocol):
     def kept(self) -> Iterator[KeptPart]:
         """Every part of every namespace."""
 
-    def clear_quarantine(self, wanted: int) -> int:
-        """Remove what was set aside, the oldest first, until `wanted` bytes are free; how many."""
+    def clear_quarantine(self, wanted: int, unused_since: float = math.inf) -> int:
+        """Remove what was set aside, the oldest first, until `wanted` bytes are free; how many.
+
+        Only what is no newer than `unused_since`, in seconds since the epoch.
+        """
 
     def used(self, namespace: Namespace, keys: Sequence[BlockKey]) -> None:
         """Blocks have been used now."""

@@ -176,6 +176,7 @@ class TestCap:
         bench.blocks.failing = True
         bench.admit(3 * SIZE, 1)
         assert "block_not_deleted" in bench.telemetry.names("warning")
+        assert bench.lost == []  # it is there, and may be served
 
 
 class TestWhatIsNoBlock:
@@ -248,6 +249,13 @@ class TestPause:
         assert bench.put(big(1))
         bench.space.free = 50 * SIZE
         assert not bench.put(big(2))
+
+    def test_several_that_the_budget_has_no_room_for_together_pause_nothing(self) -> None:
+        bench = Bench(limits(daily=10 * SIZE))
+        bench.space.written = 4 * SIZE
+        assert not bench.admit(8 * SIZE, 8)
+        assert bench.telemetry.names() == []
+        assert bench.admit(SIZE)
 
     def test_a_days_budget_is_kept(self) -> None:
         bench = Bench(limits(daily=10 * SIZE))

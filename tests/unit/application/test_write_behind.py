@@ -13,6 +13,7 @@ from tests.fakes.recorded_telemetry import RecordedTelemetry
 from tests.fakes.scripted_space import ScriptedSpace
 
 from semantic.adapters.outbound.storage.agent_format import StoredAgent, encode
+from semantic.application import block_writer
 from semantic.application.record_size import record_size
 from semantic.application.space_keeper import SpaceKeeper, SpaceLimits
 from semantic.application.write_behind import WriteBehind
@@ -308,6 +309,30 @@ class TestFailure:
         bench.writes.submit(child)
         bench.finish()
         assert bench.blocks.exists(NAMESPACE, child.header.id)
+
+    def test_of_more_blocks_than_are_remembered_the_store_is_asked(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(block_writer, "_ABSENT", 4)
+        lost = [make_part((number,), seed=number) for number in range(100, 120)]
+        bench.journal.refused = {part.header.id for part in lost}
+        for part in (*lost, FIRST):
+            bench.writes.submit(part)
+            assert bench.save_and_wait()
+        assert len(bench.writes._writer._absent) <= 4
+        followers = [make_part((4,), parent=part.header) for part in (lost[0], lost[-1], FIRST)]
+        added = make_part((1,), seed=1, kind=PartKind.STATE)
+        stray = make_part((100,), seed=100, kind=PartKind.STATE)
+        for part in (*followers, added, stray):
+            bench.writes.submit(part)
+            assert bench.save_and_wait()
+        second = make_part((5,), parent=SECOND.header)
+        bench.writes.submit(SECOND)
+        bench.writes.submit(second)
+        bench.finish()
+        there = {header.id for header in bench.blocks.headers(NAMESPACE)}
+        kept = (FIRST, followers[2], added, SECOND, second)
+        assert there == {part.header.id for part in kept}
 
     @pytest.mark.parametrize("kind", [PartKind.SLIDING, PartKind.STATE])
     def test_nothing_is_added_to_a_block_that_could_not_be_written(

@@ -1,8 +1,9 @@
 """What lies in a store, known without opening a file: a row for every part of a block.
 
-Invariant: a row is committed after its file is durable, and goes before the file does, so that a
-row leads to a whole file, unless somebody removed it. Safe to call from several threads: those
-that read do not wait for one that commits. SQLite is known here and in `index_schema` alone.
+Invariant: a row is committed after its file is durable, and goes before the file does where its
+going can be committed, so that a row leads to a whole file, or to none. Safe to call from several
+threads: those that read do not wait for one that commits. SQLite is known here and in
+`index_schema` alone.
 """
 
 import sqlite3
@@ -69,6 +70,11 @@ class BlockIndex(IndexRows):
                 "ON CONFLICT (day) DO UPDATE SET nbytes = nbytes + excluded.nbytes",
                 (day_of(now), written),
             )
+
+    def carry(self, written: Mapping[str, int]) -> None:
+        """Know what was written on days past, and on this one so far. Raises as `add` does."""
+        with self._changing() as cursor:
+            cursor.executemany("INSERT INTO written VALUES (?, ?)", written.items())
 
     def remove(self, namespace: Namespace, parts: Iterable[PartId]) -> None:
         """Forget parts, durably; unknown ones are ignored. Raises as `add` does."""

@@ -5,6 +5,7 @@ the index itself, what is on its way, what was set aside, folders. A file that n
 for nothing until the sweep has removed it.
 """
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -42,13 +43,13 @@ class DiskSpace:
         """Every part of every namespace."""
         return self._blocks.index.kept()
 
-    def clear_quarantine(self, wanted: int) -> int:
-        """Remove what was set aside, the oldest first, until `wanted` bytes are free."""
+    def clear_quarantine(self, wanted: int, unused_since: float = math.inf) -> int:
+        """Remove what was set aside, the oldest first; see the port. Its age is its file's."""
         freed = 0
         with _translated():
             found = sorted((path.lstat().st_mtime, path) for path in quarantined(self._root))
-            for _, path in found:
-                if freed >= wanted:
+            for changed, path in found:
+                if freed >= wanted or changed > unused_since:
                     break
                 freed += _tree(path)
                 _remove(path)

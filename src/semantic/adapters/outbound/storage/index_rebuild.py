@@ -7,8 +7,8 @@ leaves what was there, and is begun again.
 import itertools
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import closing, suppress
 from pathlib import Path
 
 from semantic.adapters.outbound.storage import index_schema
@@ -53,7 +53,8 @@ def opened(root: Path, listing: BlockListing) -> tuple[BlockIndex, str | None]:
 def rebuild(root: Path, listing: BlockListing) -> int:
     """Write an index of what `listing` finds, in the place of any that is there; parts found.
 
-    Parts count as used when their file was written. What cannot be trusted is left out.
+    Parts count as used when their file was written. What cannot be trusted is left out. What was
+    written on which day the old index tells, if it can: no file does.
 
     Raises:
         CachePersistenceError: if it cannot be made, or the secret is another store's; what was
@@ -64,7 +65,7 @@ def rebuild(root: Path, listing: BlockListing) -> int:
     try:
         index_schema.remove(fresh)
         index_schema.create(fresh)
-        count = _fill(fresh, listing)
+        count = _fill(fresh, listing, _written(path))
         index_schema.remove(path)
         sync_directory(root)  # a log of the old one that came back would be read into the new
         move_into_place(fresh, path)
@@ -73,11 +74,24 @@ def rebuild(root: Path, listing: BlockListing) -> int:
     return count
 
 
-def _fill(path: Path, listing: BlockListing) -> int:
+def _written(path: Path) -> dict[str, int]:
+    """Bytes written on each day, by an index that may be damaged, of another version or absent."""
+    with suppress(sqlite3.Error), closing(index_schema.connect_beside(path, checked=True)) as old:
+        return dict(
+            old.execute(
+                "SELECT day, nbytes FROM written WHERE typeof(day) = 'text' "
+                "AND typeof(nbytes) = 'integer' AND nbytes >= 0"
+            ).fetchall()
+        )
+    return {}
+
+
+def _fill(path: Path, listing: BlockListing, written: Mapping[str, int]) -> int:
     index = BlockIndex(path)
     found = _found(listing)
     count = 0
     try:
+        index.carry(written)
         while batch := list(itertools.islice(found, _AT_ONCE)):
             index.add(batch, batch[0].created, 0)
             count += len(batch)

@@ -1,6 +1,7 @@
 """The disk store: files that hold the truth, and an index that knows them without opening any.
 
-A part is durable once its row is committed, which comes after its file; it is deleted row first.
+A part is durable once its row is committed, which comes after its file; it is deleted row first,
+unless the index cannot commit: on a full disk only files that go make room for that.
 So whatever a crash leaves is a file without a row, which `sweep` removes. A row whose file is
 gone is a miss. Opening reads no file, unless the index has to be made anew (ADR-005).
 """
@@ -47,6 +48,8 @@ class IndexedBlocks:
         self._listing = BlockListing(root, telemetry)
         # A row and its file change together: whoever lists both must not come in between.
         self._changing = threading.RLock()
+        self._bare: set[tuple[Namespace, PartId]] = set()
+        """Parts that have rows still, and no files: misses."""
         self.written_beside = 0
         """Bytes of records that are not among those that the index counts for today yet."""
         self.index, reason = index_rebuild.opened(root, self._listing)
@@ -75,6 +78,7 @@ class IndexedBlocks:
     def put(self, *parts: StoredPart) -> None:
         """Keep parts; see the port. Files first, all of them, then one commit of the index."""
         with self._changing:
+            self._settle()
             new = [part.header for part in parts if not self._is_known(part.header)]
             self._files.put(*parts)
             try:
@@ -112,18 +116,39 @@ class IndexedBlocks:
 
     def delete(self, namespace: Namespace, *parts: PartId) -> None:
         """Forget parts; see the port."""
-        failed: dict[PartId, CachePersistenceError] = {}
         with self._changing:
-            self.index.remove(namespace, parts)
-            for part in parts:
-                try:
-                    self._files.delete(namespace, part)
-                except CachePersistenceError as error:
-                    failed[part] = error
-            if failed:
-                self._keep(namespace, failed)
+            try:
+                self._settle()
+                self.index.remove(namespace, parts)
+            except CachePersistenceError:
+                failed = self._unlink(namespace, parts)
+                self._bare.update((namespace, part) for part in parts if part not in failed)
+                self._settle()
+            else:
+                failed = self._unlink(namespace, parts)
+                if failed:
+                    self._keep(namespace, failed)
         for failure in failed.values():
             raise failure
+
+    def _unlink(
+        self, namespace: Namespace, parts: Iterable[PartId]
+    ) -> dict[PartId, CachePersistenceError]:
+        """Remove files; those that could not be, and why."""
+        failed: dict[PartId, CachePersistenceError] = {}
+        for part in parts:
+            try:
+                self._files.delete(namespace, part)
+            except CachePersistenceError as error:
+                failed[part] = error
+        return failed
+
+    def _settle(self) -> None:
+        """Forget parts whose files went before their rows could. Raises as `delete` does."""
+        for namespace in {namespace for namespace, _ in self._bare}:
+            gone = [part for owner, part in self._bare if owner == namespace]
+            self.index.remove(namespace, gone)
+            self._bare.difference_update((namespace, part) for part in gone)
 
     def headers(self, namespace: Namespace) -> Iterator[BlockHeader]:
         """What the index knows of a namespace, blocks before those that follow them."""
@@ -262,4 +287,6 @@ class IndexedBlocks:
         """Know a part no more whose file is gone."""
         with self._changing:
             if self.index.contains(namespace, part) and not self._files.exists(namespace, part):
-                self.index.remove(namespace, (part,))
+                self._bare.add((namespace, part))
+                with suppress(CachePersistenceError):  # it is a miss, and no less so later
+                    self._settle()

@@ -16,6 +16,7 @@ from tests.fakes.recorded_telemetry import RecordedTelemetry
 
 from semantic.adapters.outbound.storage.disk_space import DiskSpace
 from semantic.adapters.outbound.storage.indexed_blocks import IndexedBlocks
+from semantic.application import store_totals
 from semantic.application.space_keeper import Served, SpaceKeeper, SpaceLimits
 from semantic.application.write_behind import WriteBehind
 from semantic.domain.block import BlockHeader, PartKind, StoredPart, Tensor
@@ -97,6 +98,11 @@ def test_the_quarantine_is_emptied_from_its_oldest_end(store: Store) -> None:
     for age, name in enumerate(("new", "old", "oldest")):
         (folder / name).write_bytes(bytes(8192))
         os.utime(folder / name, (1000 - age, 1000 - age))
+    assert store_totals.prune(store.blocks, store.space, 2000.0, unused_since=997.0).nbytes == 0
+    assert len(list(folder.iterdir())) == 3
+    (folder / "older").write_bytes(bytes(8192))
+    os.utime(folder / "older", (990, 990))
+    assert store_totals.prune(store.blocks, store.space, 2000.0, unused_since=997.0).nbytes == 8192
     (folder / "folder").mkdir()
     (folder / "folder" / "inside").write_bytes(bytes(8192))
     assert store.space.clear_quarantine(0) == 0

@@ -5,7 +5,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -28,7 +28,7 @@ from semantic.adapters.outbound.storage.indexed_blocks import IndexedBlocks
 from semantic.adapters.outbound.storage.regular_file import RegularFile
 from semantic.domain.block import PartId, PartKind
 from semantic.domain.errors import CacheCorruptionError, CachePersistenceError
-from semantic.domain.ids import BlockKey
+from semantic.domain.ids import BlockKey, Namespace
 
 PART = make_part()
 ID = PART.header.id
@@ -114,6 +114,65 @@ def test_the_index_knows_what_the_files_say(opened: Opened) -> None:
     assert [outline.start for outline in store.outlines(NAMESPACE)] == [0, 0, 3]
 
 
+def cannot_commit(times: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So often no row can be removed: the disk is full."""
+    left = [times]
+    remove = BlockIndex.remove
+
+    def refuse(index: BlockIndex, namespace: Namespace, parts: Iterable[PartId]) -> None:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise CachePersistenceError("database or disk is full")
+        remove(index, namespace, parts)
+
+    monkeypatch.setattr(BlockIndex, "remove", refuse)
+
+
+def test_a_full_disk_can_be_deleted_from(
+    root: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = opened()
+    store.put(*ALL)
+    cannot_commit(1, monkeypatch)
+    store.delete(NAMESPACE, CHILD.header.id)
+    assert not path_of(root, CHILD.header.id).exists()
+    assert listed(store) == {PART.header.id, STATE.header.id}
+
+
+def test_rows_that_could_not_go_with_their_files_go_later_and_are_misses_meanwhile(
+    root: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = opened()
+    store.put(*ALL)
+    cannot_commit(2, monkeypatch)
+    with pytest.raises(CachePersistenceError):
+        store.delete(NAMESPACE, CHILD.header.id)
+    assert not path_of(root, CHILD.header.id).exists()
+    cannot_commit(1, monkeypatch)
+    assert store.get(NAMESPACE, CHILD.header.id) is None
+    store.delete(NAMESPACE, STATE.header.id)
+    assert listed(store) == {PART.header.id}
+    store.put(CHILD)  # what is written anew is not taken for what went
+    store.delete(NAMESPACE, PART.header.id)
+    assert store.get(NAMESPACE, CHILD.header.id) == CHILD
+
+
+def test_a_file_that_stays_keeps_its_row_where_the_index_cannot_commit(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = opened()
+    store.put(*ALL)
+
+    def refuse(*_: object) -> None:
+        raise CachePersistenceError("read-only")
+
+    monkeypatch.setattr(BlockIndex, "remove", refuse)
+    monkeypatch.setattr(BlockFiles, "delete", refuse)
+    with pytest.raises(CachePersistenceError):
+        store.delete(NAMESPACE, CHILD.header.id)
+    assert store.get(NAMESPACE, CHILD.header.id) == CHILD
+
+
 def lost(root: Path) -> None:
     (root / "index.db").unlink()
 
@@ -134,6 +193,20 @@ def of_another_version(root: Path) -> None:
     connection = sqlite3.connect(root / "index.db")
     connection.execute("PRAGMA user_version = 1")
     connection.close()
+
+
+def test_an_index_made_anew_knows_what_was_written_today(root: Path, opened: Opened) -> None:
+    """Or the day's budget could be spent once more."""
+    store = opened()
+    store.put(*ALL)
+    written = store.index.written(FixedClock().time())
+    assert written > 0
+    store.close()
+    of_another_version(root)
+    store = opened()
+    assert store.index.written(FixedClock().time()) == written
+    index_rebuild.rebuild(root, store._listing)  # killed: the log lies beside it
+    assert opened().index.written(FixedClock().time()) == written
 
 
 @pytest.mark.parametrize("harm", [lost, cut, overwritten, emptied, of_another_version])
