@@ -198,8 +198,7 @@ class IndexedBlocks:
         rows without a file, and rows that follow nothing, as no crash leaves any; each step tells
         which.
         """
-        while cut_off := self._cut_off():
-            yield cut_off
+        yield from self._all_cut_off()
         known = [self._listing.place(one).name for one in self.index.namespaces()]
         there = [folder.name for folder in self._listing.listed(self._listing.folder)]
         removed = 0
@@ -209,6 +208,7 @@ class IndexedBlocks:
                     orphans, gone = self._sweep(self._listing.folder / folder / place)
                 removed += orphans
                 yield gone
+        yield from self._all_cut_off()  # what followed files that were gone
         if removed:
             self._telemetry.info("orphans_swept", files=removed)
 
@@ -219,6 +219,10 @@ class IndexedBlocks:
         if known and there and not known & there:
             self.index.close()
             raise secret_file.foreign(root)
+
+    def _all_cut_off(self) -> Iterator[tuple[PartId, ...]]:
+        while cut_off := self._cut_off():
+            yield cut_off
 
     def _cut_off(self) -> tuple[PartId, ...]:
         """Forget the blocks whose parents are gone; tell which. What followed them is next."""
