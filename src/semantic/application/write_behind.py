@@ -113,7 +113,7 @@ class WriteBehind:
     def has_room(self, nbytes: int) -> bool:
         """Whether a part of so many bytes would be taken now."""
         with self._lock:
-            return not self._closed and self.writing and self._nbytes + nbytes <= self._limit
+            return self._takes(nbytes)
 
     def submit(self, part: StoredPart, replaces: tuple[PartId, ...] = ()) -> bool:
         """Write `part`, then delete the parts it replaces. False if it will not be written.
@@ -121,7 +121,7 @@ class WriteBehind:
         That is so if the queue has no room, or is closed, or nothing is written now.
         """
         with self._lock:
-            if self._closed or not self.writing or self._nbytes + part.nbytes > self._limit:
+            if not self._takes(part.nbytes):
                 return False
             self._nbytes += part.nbytes
             self._pending[part.header.id] = part
@@ -202,6 +202,9 @@ class WriteBehind:
                 self._queue.put(_Last())
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
+
+    def _takes(self, nbytes: int) -> bool:
+        return not self._closed and self.writing and self._nbytes + nbytes <= self._limit
 
     def _queued(self, item: _Item) -> bool:
         with self._lock:

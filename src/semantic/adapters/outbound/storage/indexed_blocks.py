@@ -145,10 +145,19 @@ class IndexedBlocks:
 
     def _settle(self) -> None:
         """Forget parts whose files went before their rows could. Raises as `delete` does."""
-        for namespace in {namespace for namespace, _ in self._bare}:
-            gone = [part for owner, part in self._bare if owner == namespace]
-            self.index.remove(namespace, gone)
+        for namespace, gone in self._forget_rows(self._bare.copy()):
             self._bare.difference_update((namespace, part) for part in gone)
+
+    def _forget_rows(
+        self, rows: Iterable[tuple[Namespace, PartId]]
+    ) -> Iterator[tuple[Namespace, list[PartId]]]:
+        """Forget parts, with one commit for each namespace; tell which after each."""
+        by_namespace: dict[Namespace, list[PartId]] = {}
+        for namespace, part in rows:
+            by_namespace.setdefault(namespace, []).append(part)
+        for namespace, parts in by_namespace.items():
+            self.index.remove(namespace, parts)
+            yield namespace, parts
 
     def headers(self, namespace: Namespace) -> Iterator[BlockHeader]:
         """What the index knows of a namespace, blocks before those that follow them."""
@@ -227,10 +236,8 @@ class IndexedBlocks:
     def _cut_off(self) -> tuple[PartId, ...]:
         """Forget the blocks whose parents are gone; tell which. What followed them is next."""
         with self._changing:
-            found = self.index.unfounded()
-            for part, namespace in found.items():
-                self.index.remove(namespace, (part,))
-        return tuple(found)
+            cut_off = ((namespace, part) for part, namespace in self.index.unfounded().items())
+            return tuple(part for _, parts in self._forget_rows(cut_off) for part in parts)
 
     def _sweep(self, folder: Path) -> tuple[int, tuple[PartId, ...]]:
         try:
@@ -250,10 +257,9 @@ class IndexedBlocks:
         for name in orphans:
             with suppress(OSError):
                 (folder / name).unlink()
-        gone = tuple(part for part in known if part not in there)
-        for part in gone:
-            self.index.remove(known[part], (part,))
-        return len(orphans), gone
+        gone = ((known[part], part) for part in known if part not in there)
+        forgotten = tuple(part for _, parts in self._forget_rows(gone) for part in parts)
+        return len(orphans), forgotten
 
     def _keep(self, namespace: Namespace, parts: Iterable[PartId]) -> None:
         """Know parts again whose files could not be removed: who deletes them will try again."""
