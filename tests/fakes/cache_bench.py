@@ -59,7 +59,7 @@ class Running:
         """Compute one chunk."""
         start = self.sequence.num_computed
         chunk = self.sequence.prompt[start : start + length]
-        last = length == self.sequence.remaining_prompt
+        last = length == self.sequence.remaining_prefill
         self.bench.executor.run(StepPlan((), PrefillChunk(self.sequence.id, chunk, last=last)))
         self.sequence.prefilled(length)
 

@@ -97,6 +97,7 @@ class ScriptedExecutor:
     max_batch: int = 8
     namespace: Namespace = NAMESPACE
     trusting: bool = False
+    bytes_per_token: int = 1
     plans: list[StepPlan] = field(default_factory=list)
     _running: dict[SequenceId, _Running] = field(default_factory=dict)
     _broken: bool = False
@@ -123,6 +124,7 @@ class ScriptedExecutor:
         tokens: Sequence[TokenId],
         blocks: Sequence[AttachedBlock],
         sampling: SamplingParams,
+        drawn: int = 0,
     ) -> None:
         self._entered()
         if sequence in self._running:
@@ -178,6 +180,15 @@ class ScriptedExecutor:
     ) -> ScriptedPart:
         self._entered()
         return from_tensors(self._kept_spec(), kind, tensors, num_tokens)
+
+    def batch_bytes(self, rows: Sequence[int]) -> int:
+        return len(rows) * max(rows, default=0) * self.bytes_per_token
+
+    def held_bytes(self) -> int:
+        return self.batch_bytes([memory.num_tokens for memory in self._memories()])
+
+    def _memories(self) -> list[Memory]:
+        return [sequence.memory for sequence in self._running.values()]
 
     def release(self, sequence: SequenceId) -> None:
         self._entered()

@@ -99,9 +99,9 @@ class World:
         )
         self.cache.restored(chain, uses, held)
         sequence.restored(position)
-        while sequence.remaining_prompt:
+        while sequence.remaining_prefill:
             chunk = prompt[sequence.num_computed :][: min(sequence.stretch, SIZE)]
-            last = len(chunk) == sequence.remaining_prompt
+            last = len(chunk) == sequence.remaining_prefill
             self.executor.run(StepPlan((), PrefillChunk(sequence.id, chunk, last=last)))
             sequence.prefilled(len(chunk))
             if not last:

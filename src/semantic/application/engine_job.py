@@ -23,6 +23,14 @@ class JobStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class JobProgress:
+    """`computed` of the prompt's `total` tokens have KV."""
+
+    computed: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class JobText:
     """More of the answer."""
 
@@ -50,16 +58,16 @@ class JobFailed:
     error: SemanticError
 
 
-JobEvent = JobStarted | JobText | JobEnded | JobFailed
+JobEvent = JobStarted | JobProgress | JobText | JobEnded | JobFailed
 
 
 @dataclass(slots=True)
 class Loading:
     """Blocks that a sequence waits for, since it `asked`: which, what is there, what is to come.
 
-    `held` keeps the parts that are there from being evicted meanwhile; the bytes of those that
+    The parts that are there are `held`, and pinned in memory meanwhile; the bytes of those that
     are `missing` are told with them. They are read once it is its turn, from `begun` on. Once one
-    has `failed`, another way to begin has to be found.
+    has `failed`, another way to begin has to be found. No more than `most_bytes` are to be read.
     """
 
     asked: float
@@ -69,6 +77,7 @@ class Loading:
     nbytes: int = 0
     begun: float | None = None
     failed: bool = False
+    most_bytes: int | None = None
 
     @property
     def num_tokens(self) -> int:
@@ -76,12 +85,22 @@ class Loading:
         return sum(use.length for use in self.uses)
 
 
+@dataclass(frozen=True, slots=True)
+class Following:
+    """Another job computes the first `position` tokens that a job begins with, too."""
+
+    leader: "Job"
+    position: int
+
+
 @dataclass(slots=True)
 class Job:
     """Mutable; owned by the engine's thread once submitted. `emit` may be called from there.
 
-    Once its capture has failed it is tried again only at the end, not with every token.
-    What is done for the job is done in `context`, so that log lines name its request.
+    Once its capture has failed it is tried again only at the end, not with every token. `strikes`
+    are the steps that failed with it in them, `passed` the jobs that began before it because they
+    needed less memory. What is done for the job is done in `context`, so that log lines name its
+    request.
     """
 
     sequence: Sequence
@@ -90,6 +109,10 @@ class Job:
     emit: Callable[[JobEvent], None]
     chain: Chain = field(default_factory=Chain)
     loading: Loading | None = None
+    following: Following | None = None
+    started: bool = False
+    strikes: int = 0
+    passed: int = 0
     capture_failed: bool = False
     context: Context = field(default_factory=copy_context)
 

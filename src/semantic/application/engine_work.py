@@ -1,24 +1,40 @@
 """All that happens to requests inside the engine, one turn at a time, on one thread.
 
     accept ──> match ──> load ──> attach ──> step, step, ... ──> seal ──> end
+                 ^                                |
+                 └── memory is short, or a step failed
 
 Invariant: every accepted job gets `JobStarted` first and exactly one `JobEnded` last, or else one
 `JobFailed`, whatever happens; what it computed is captured before that where it is possible.
 """
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 from semantic.application.block_reader import BlockReader
-from semantic.application.engine_job import Job, JobFailed, JobStarted, JobText, Loading
+from semantic.application.chain import Chain
+from semantic.application.engine_job import (
+    Job,
+    JobFailed,
+    JobProgress,
+    JobStarted,
+    JobText,
+    Loading,
+)
 from semantic.application.kv_cache import KvCache
+from semantic.application.kv_memory import KvMemory
 from semantic.application.prefix_loading import LoadingLimits, LoadingParts, PrefixLoading
 from semantic.application.scheduler import Scheduler
+from semantic.application.waiting_jobs import Ready, WaitingJobs
 from semantic.domain.block import PartId, PartKind, StoredPart
 from semantic.domain.chat import FinishReason
-from semantic.domain.errors import EngineError, SemanticError
+from semantic.domain.errors import (
+    EngineError,
+    IncompatibleCacheError,
+    PoolExhaustedError,
+    SemanticError,
+)
 from semantic.domain.ids import SequenceId, TokenId
 from semantic.domain.lineage import Lineage
 from semantic.domain.prefix_index import BlockUse
@@ -27,6 +43,14 @@ from semantic.domain.step_plan import StepPlan
 from semantic.ports.clock import Clock
 from semantic.ports.model_executor import AttachedBlock, ModelExecutor, PartHandle
 from semantic.ports.telemetry import Telemetry
+
+_IN_ENGINE = (SequenceState.PREFILL, SequenceState.DECODE)
+
+_MOST_STRIKES = 2
+"""Steps that fail with a job in them before it is given up: it is tried again once, by itself."""
+
+_SHARE_FOR_IMPORT = 0.5
+"""Of what those who decode may wait for: so long blocks that were read are taken in, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +95,24 @@ class EngineWork:
         )
         self._closed = closed
         self._jobs: dict[SequenceId, Job] = {}
-        self._waiting: deque[Job] = deque()
+        self._memory = KvMemory(parts.cache.parts, parts.scheduler, parts.cache.block_bytes)
+        self._waiting = WaitingJobs(parts.scheduler, self._memory, parts.cache, self._jobs)
         self._entered: set[SequenceId] = set()
+        self._turned_at = parts.clock.monotonic()
 
     @property
     def idle(self) -> bool:
         """Whether nothing can be done until a message comes."""
-        startable = bool(self._waiting) and self._parts.scheduler.has_room
-        return not startable and self._parts.scheduler.plan().empty
+        if not self._parts.scheduler.plan().empty or self._waiting.next() is not None:
+            return False
+        return self._waiting.stuck() is None
+
+    @property
+    def hurried(self) -> bool:
+        """Whether those who decode wait already: what has come can be taken in after a step."""
+        if not self._parts.scheduler.decoding:
+            return False
+        return self._spent() > self._parts.scheduler.pace.target_s * _SHARE_FOR_IMPORT
 
     def patience(self) -> float | None:
         """Seconds until reading is given up; None if nothing is being read."""
@@ -87,7 +121,8 @@ class EngineWork:
     def accept(self, job: Job) -> None:
         """Queue a job."""
         self._jobs[job.sequence.id] = job
-        self._waiting.append(job)
+        self._parts.scheduler.enter(job.sequence)
+        self._waiting.add(job)
 
     def cancel(self, sequence: SequenceId) -> None:
         """End a job early, keeping what it computed. Unknown ones are ignored."""
@@ -114,37 +149,79 @@ class EngineWork:
 
     def turn(self) -> None:
         """Give up on late reads, admit what fits, perform one step."""
+        if not self._parts.scheduler.decoding:
+            # Nobody has waited for a token: waiting for a message is nobody's delay.
+            self._turned_at = self._parts.clock.monotonic()
         self._loading.expire()
-        while self._waiting and self._parts.scheduler.has_room:
-            self._guarded(self._waiting.popleft(), self._admit)
-        plan = self._parts.scheduler.plan()
+        while (ready := self._waiting.next()) is not None:
+            self._guarded(ready.job, partial(self._admit, ready=ready))
+        if (job := self._waiting.stuck()) is not None:
+            self._guarded(job, self._refuse)
+        try:
+            self._memory.grow(lambda sequence: self._give_way(self._jobs[sequence]))
+        except PoolExhaustedError as error:
+            self._fail_all_in_engine(error)
+        plan = self._parts.scheduler.plan(self._spent())
         if not plan.empty:
             try:
                 self._step(plan)
             except Exception as error:  # noqa: BLE001 - whatever it was, no request may hang
                 self._recover(error)
+        self._turned(plan)
 
-    def _admit(self, job: Job) -> None:
+    def _spent(self) -> float:
+        """Seconds since those who decode had a token."""
+        return self._parts.clock.monotonic() - self._turned_at
+
+    def _turned(self, plan: StepPlan) -> None:
+        if not plan.empty:
+            self._parts.scheduler.performed(plan, self._spent())
+        self._turned_at = self._parts.clock.monotonic()
+
+    def _admit(self, job: Job, ready: Ready) -> None:
         """Find what is known of the prompt; begin, or begin to read."""
         sequence = job.sequence
-        self._parts.scheduler.add(sequence)
+        self._waiting.begins(ready)
+        self._memory.begin(sequence, ready.place, alone=bool(job.strikes))
         sequence.move(SequenceState.LOADING)
         sequence.marks = self._parts.cache.marks(sequence)
         self._loading.begin(job)
+
+    def _refuse(self, job: Job) -> None:
+        """Nothing is in work, and there is no room all the same: it would wait for ever."""
+        raise PoolExhaustedError("the memory for KV does not hold this request")
 
     def _attach(self, job: Job, loading: Loading) -> None:
         """The parts are there: attach the blocks, in order."""
         job.loading = None
         sequence = job.sequence
-        blocks = [_attached(use, loading.held) for use in loading.uses]
-        self._parts.cache.used(loading.uses)
+        uses, held = loading.uses, loading.held
+        blocks = [_attached(use, held) for use in uses]
+        self._parts.cache.used(uses)
+        try:
+            position = self._attached_at(job, blocks)
+        except IncompatibleCacheError as error:
+            # Right always: what cannot be continued is computed again.
+            self._parts.telemetry.warning("blocks_not_attached", error=str(error))
+            uses, held = (), {}
+            position = self._attached_at(job, [])
+        self._parts.cache.restored(job.chain, uses, held)
+        sequence.restored(position)
+        if not job.started:
+            job.started = True
+            job.emit(JobStarted(position))
+
+    def _attached_at(self, job: Job, blocks: list[AttachedBlock]) -> int:
+        sequence = job.sequence
         position = sum(block.length for block in blocks)
         self._parts.executor.attach(
-            sequence.id, sequence.prompt[:position], blocks, sequence.sampling
+            sequence.id,
+            sequence.prefill[:position],
+            blocks,
+            sequence.sampling,
+            drawn=len(sequence.generated),
         )
-        self._parts.cache.restored(job.chain, loading.uses, loading.held)
-        sequence.restored(position)
-        job.emit(JobStarted(position))
+        return position
 
     def _step(self, plan: StepPlan) -> None:
         started = self._parts.clock.monotonic()
@@ -161,6 +238,12 @@ class EngineWork:
             # After the last chunk the first token is awaited; sealing comes once it is out.
             if not plan.prefill.last:
                 job.context.run(self._capture, job)
+            self._guarded(job, self._tell_progress)
+
+    @staticmethod
+    def _tell_progress(job: Job) -> None:
+        sequence = job.sequence
+        job.emit(JobProgress(min(sequence.num_computed, sequence.num_prompt), sequence.num_prompt))
 
     def _took(self, job: Job, token: TokenId) -> None:
         """A token has come: show it, and decide whether it was the last."""
@@ -187,7 +270,8 @@ class EngineWork:
             self._parts.telemetry.error("capture_failed", error=repr(error))
 
     def _end(self, job: Job, reason: FinishReason) -> None:
-        if job.sequence.state in (SequenceState.WAITING, SequenceState.LOADING):
+        if not job.started:
+            job.started = True
             job.emit(JobStarted(0))
         rest = job.text.finish()
         if rest:
@@ -211,10 +295,10 @@ class EngineWork:
         sequence = job.sequence.id
         if self._jobs.pop(sequence, None) is None:
             return
-        if job in self._waiting:
-            self._waiting.remove(job)
+        self._waiting.remove(job)
         self._loading.leave(job)
-        self._parts.scheduler.remove(sequence)
+        self._parts.scheduler.leave(job.sequence)
+        self._memory.settle()
         self._closed()
         try:
             self._parts.executor.release(sequence)
@@ -239,19 +323,56 @@ class EngineWork:
             self._parts.telemetry.error("request_failed", error=repr(error))
             self._fail(job, error)
 
-    def _recover(self, error: Exception) -> None:
-        """A step failed: the engine's state is unknown, so all that were in it end here.
+    def _give_way(self, job: Job) -> None:
+        """Take a job out of work, keeping what it computed; it goes on when there is room."""
+        job.context.run(
+            self._parts.telemetry.info,
+            "sequence_preempted",
+            sequence=job.sequence.id,
+            computed=job.sequence.num_computed,
+        )
+        self._loading.leave(job)
+        if job.sequence.num_computed:
+            # Memory is short: what is only there would be the first to go.
+            named, job.chain.named = job.chain.named, True
+            job.context.run(self._capture, job, end=True)
+            job.chain.named = named
+        self._parts.executor.release(job.sequence.id)
+        self._wait_once_more(job)
+        self._memory.settle()
 
-        Jobs that only wait, or wait for blocks, are not in the engine: they go on.
+    def _wait_once_more(self, job: Job) -> None:
+        self._parts.scheduler.remove(job.sequence.id)
+        job.sequence.interrupt()
+        job.chain = Chain(named=job.chain.named)
+        job.loading, job.capture_failed = None, False
+        self._waiting.add(job)
+
+    def _recover(self, error: Exception) -> None:
+        """A step failed: the engine's state is unknown, so all that were in it leave it.
+
+        They go on from their sealed blocks. Those in whose part of the step it was do so alone,
+        and if it happens with them again they end: nobody fails for another. Jobs that only wait,
+        or wait for blocks, were not in the engine.
         """
         self._parts.telemetry.error("step_failed", error=repr(error))
-        in_engine = (SequenceState.PREFILL, SequenceState.DECODE)
         try:
             self._parts.executor.reset()
-        finally:
-            for job in list(self._jobs.values()):
-                if job.sequence.state in in_engine:
-                    job.context.run(self._fail, job, error)
+        except Exception:
+            self._fail_all_in_engine(error)
+            raise
+        suspects = error.suspects if isinstance(error, EngineError) else frozenset()
+        for job in [job for job in self._jobs.values() if job.sequence.state in _IN_ENGINE]:
+            job.strikes += not suspects or job.sequence.id in suspects
+            if job.strikes >= _MOST_STRIKES:
+                job.context.run(self._fail, job, error)
+            else:
+                self._wait_once_more(job)
+        self._memory.settle()
+
+    def _fail_all_in_engine(self, error: Exception) -> None:
+        for job in [job for job in self._jobs.values() if job.sequence.state in _IN_ENGINE]:
+            job.context.run(self._fail, job, error)
 
 
 def _attached(use: BlockUse, held: dict[PartId, PartHandle]) -> AttachedBlock:

@@ -82,6 +82,12 @@ class KvCache:
         return Served(self._namespace, reach, self._active)
 
     @property
+    def block_bytes(self) -> int:
+        """Bytes that all parts of a whole block take in memory; nothing if none is kept."""
+        spec = self._spec
+        return sum(map(spec.nbytes, (PartKind.FULL, *self._rule.extras))) if spec else 0
+
+    @property
     def hot_bytes(self) -> int:
         """Bytes of blocks that memory may hold."""
         return self._limits.hot_bytes
@@ -97,8 +103,22 @@ class KvCache:
         if not self._keeps:
             return ()
         return resume_marks(
-            self._rule, sequence.num_prompt, sequence.system_end, self._limits.state_interval
+            self._rule, sequence.num_prefill, sequence.system_end, self._limits.state_interval
         )
+
+    def mark(self, sequence: Sequence, position: int) -> None:
+        """Have it stop at a position as well, so that another can go on from there."""
+        if not self._rule.anywhere:
+            sequence.marks = tuple(sorted({*sequence.marks, position}))
+
+    def known(self, sequence: Sequence) -> int:
+        """Tokens that it would not have to compute."""
+        return sum(use.length for use in self.match(sequence.prefill, sequence.tenant))
+
+    def restored_bytes(self, sequence: Sequence) -> int:
+        """Bytes of the parts that it would begin with."""
+        uses = self.match(sequence.prefill, sequence.tenant)
+        return sum(self.nbytes(part) for use in uses for part in use.ids)
 
     def match(
         self,

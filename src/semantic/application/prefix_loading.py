@@ -1,7 +1,8 @@
 """Getting the KV that prompts begin with: from memory, and from the disk if that is the faster way.
 
 Loads take turns: the bytes of one are promised before it is read, and those of all that are read
-never exceed what memory may hold of blocks, unless one alone does. Nobody waits for a disk that
+never exceed what memory may hold of blocks, unless one alone does; where that is more than there is
+beside what runs, the rest is computed. Nobody waits for a disk that
 hangs: after some silence what has come is used, and the rest recomputed. A part that several
 prompts begin with is read once. Owned by the engine's thread.
 """
@@ -16,7 +17,8 @@ from semantic.application.engine_job import Job, Loading
 from semantic.application.kv_cache import KvCache
 from semantic.application.rates import Rate
 from semantic.domain.block import PartId, StoredPart
-from semantic.domain.ids import Namespace, SequenceId
+from semantic.domain.block_pool import Holder
+from semantic.domain.ids import Namespace, SequenceId, TokenId
 from semantic.domain.prefix_index import BlockUse
 from semantic.domain.restore_choice import Pace, fastest
 from semantic.ports.clock import Clock
@@ -121,7 +123,7 @@ class PrefixLoading:
                 self._parts.telemetry.warning, "read_timed_out", sequence=job.sequence.id
             )
             asked = job.loading.asked if job.loading else now
-            under_way = self._leave(job)
+            under_way = self._leave(job, keep=True)
             self._given_up.update(under_way)
             self._parts.reader.give_up(under_way, before=max(asked, self._heard_at))
             self._guarded(job, self._attach_what_came)
@@ -133,24 +135,44 @@ class PrefixLoading:
         if job.sequence.id in self._jobs:
             self._leave(job)
             self._next_turns()
+        elif job.loading:
+            self._let_go(job.loading)
 
     def _plan(self, job: Job, loading: Loading) -> None:
         """Decide how to begin, and line up for what has to be read for it."""
         cache = self._parts.cache
-        uses = cache.match(job.sequence.prompt, job.sequence.tenant, self._obtainable(loading))
-        for part in (part for use in uses for part in use.ids if part not in loading.held):
-            if (handle := cache.parts.hot(part)) is not None:
-                loading.held[part] = handle
-        uses = self._worth_restoring(job, uses, loading)
+        uses = cache.match(job.sequence.prefill, job.sequence.tenant, self._obtainable(loading))
+        for part in (part for use in uses for part in use.ids):
+            self._hold_hot(loading, part)
+        uses = self._worth_restoring(job, self._that_fit(job, uses, loading), loading)
         cold = [part for use in uses for part in use.ids if part not in loading.held]
         loading.uses, loading.failed, loading.begun = uses, False, None
         loading.missing = {part: cache.nbytes(part) for part in cold}
         loading.nbytes = sum(loading.missing.values())
         if not cold:
-            self._attach(job, loading)
+            self._attach_held(job, loading)
             return
         self._jobs[job.sequence.id] = job
         self._next_turns()
+
+    def _attach_held(self, job: Job, loading: Loading) -> None:
+        """The parts are there: memory need not hold them any longer than this takes."""
+        try:
+            self._attach(job, loading)
+        finally:
+            self._let_go(loading)
+
+    def _hold_hot(self, loading: Loading, part: PartId) -> bool:
+        """Hold a part if it is in memory; whether it is held."""
+        if part not in loading.held and (handle := self._parts.cache.parts.hot(part)) is not None:
+            self._parts.cache.parts.pin((part,))
+            loading.held[part] = handle
+        return part in loading.held
+
+    def _let_go(self, loading: Loading) -> None:
+        """Nothing is held for a load any more."""
+        held, loading.held = tuple(loading.held), {}
+        self._parts.cache.parts.unpin(held)
 
     def _obtainable(self, loading: Loading) -> Callable[[PartId], bool]:
         """Whether a part can be had: of a disk that hangs only what is in memory."""
@@ -166,6 +188,30 @@ class PrefixLoading:
 
         return obtainable
 
+    def _that_fit(
+        self, job: Job, uses: tuple[BlockUse, ...], loading: Loading
+    ) -> tuple[BlockUse, ...]:
+        """As much of the chain as there is memory for beside what runs."""
+        most = loading.most_bytes
+        if most is None:
+            return uses
+        found = self._parts.cache.options(uses, self._obtainable(loading), self._to_read(loading))
+        fitting = next(option for option in found if option.nbytes <= most)
+        return self._up_to(job, fitting.position, loading) if fitting is not found[0] else uses
+
+    def _up_to(self, job: Job, position: int, loading: Loading) -> tuple[BlockUse, ...]:
+        beginning = job.sequence.prefill[: position + 1]
+        return self._parts.cache.match(beginning, job.sequence.tenant, self._obtainable(loading))
+
+    def _to_read(self, loading: Loading) -> Callable[[PartId], int]:
+        """The bytes of a part that have to be read."""
+        cache = self._parts.cache
+
+        def to_read(part: PartId) -> int:
+            return 0 if part in loading.held or cache.parts.is_hot(part) else cache.nbytes(part)
+
+        return to_read
+
     def _worth_restoring(
         self, job: Job, uses: tuple[BlockUse, ...], loading: Loading
     ) -> tuple[BlockUse, ...]:
@@ -174,13 +220,8 @@ class PrefixLoading:
         pace = self._pace() if cold and not self._limits.always else None
         if pace is None:
             return uses
-        cache, obtainable = self._parts.cache, self._obtainable(loading)
-
-        def to_read(part: PartId) -> int:
-            return 0 if part in loading.held or cache.parts.is_hot(part) else cache.nbytes(part)
-
-        found = cache.options(uses, obtainable, to_read)
-        num_tokens = job.sequence.num_prompt
+        found = self._parts.cache.options(uses, self._obtainable(loading), self._to_read(loading))
+        num_tokens = job.sequence.num_prefill
         best = fastest(found, num_tokens, pace)
         if best is found[0]:
             return uses
@@ -192,8 +233,7 @@ class PrefixLoading:
             seconds=round(best.seconds(num_tokens, pace), 3),
             instead_of=round(found[0].seconds(num_tokens, pace), 3),
         )
-        beginning = job.sequence.prompt[: best.position + 1]
-        return cache.match(beginning, job.sequence.tenant, obtainable)
+        return self._up_to(job, best.position, loading)
 
     def _pace(self) -> Pace | None:
         """What has been measured; None until both ways have been gone."""
@@ -206,6 +246,7 @@ class PrefixLoading:
 
     def _next_turns(self) -> None:
         """Begin to read for those whose turn it is, in the order in which they came."""
+        cache = self._parts.cache
         for job in list(self._jobs.values()):
             loading = job.loading
             if loading is None or loading.begun is not None:
@@ -215,21 +256,32 @@ class PrefixLoading:
                 for one in self._jobs.values()
                 if one.loading and one.loading.begun is not None
             )
-            if promised and promised + loading.nbytes > self._parts.cache.hot_bytes:
+            if promised and promised + loading.nbytes > cache.hot_bytes:
                 return
-            self._guarded(job, partial(self._read, loading=loading))
+            under_way = sum(self._reads.values())
+            if cache.parts.can_claim(Holder.READING, under_way + loading.nbytes):
+                self._guarded(job, partial(self._read, loading=loading))
+            elif under_way:
+                return
+            else:
+                # Nobody reads, so waiting would not help: the rest is computed.
+                self._guarded(job, partial(self._plan_less, loading=loading))
+
+    def _plan_less(self, job: Job, loading: Loading) -> None:
+        loading.most_bytes = self._parts.cache.parts.room
+        del self._jobs[job.sequence.id]
+        self._plan(job, loading)
 
     def _read(self, job: Job, loading: Loading) -> None:
         """Have read what nobody else has had read meanwhile."""
         cache = self._parts.cache
         loading.begun = self._parts.clock.monotonic()
         for part in list(loading.missing):
-            if (handle := cache.parts.hot(part)) is not None:
-                loading.held[part] = handle
+            if self._hold_hot(loading, part):
                 del loading.missing[part]
         wanted = {part: n for part, n in loading.missing.items() if part not in self._reads}
-        self._reads |= wanted
         cache.parts.reserve(sum(wanted.values()))
+        self._reads |= wanted
         self._parts.reader.read(self._parts.namespace, wanted, self._parts.deliver)
         self._go_on(job, loading)
 
@@ -238,13 +290,27 @@ class PrefixLoading:
         position = 0
         for use in loading.uses:
             if use.key == part.key:
-                expected = job.sequence.prompt[position : position + use.length]
-                handle = self._parts.cache.parts.hot(part) if found else None
-                handle = handle or self._parts.cache.adopt(part, expected, found)
-                if handle is not None:
-                    loading.held[part] = handle
-                loading.failed |= handle is None
+                expected = job.sequence.prefill[position : position + use.length]
+                if not (found and self._hold_hot(loading, part)):
+                    self._adopt(loading, part, expected, found)
+                loading.failed |= part not in loading.held
             position += use.length
+
+    def _adopt(
+        self,
+        loading: Loading,
+        part: PartId,
+        expected: tuple[TokenId, ...],
+        found: StoredPart | None,
+    ) -> None:
+        cache = self._parts.cache
+        # Pinned before it is there: so memory holds it from the beginning.
+        cache.parts.pin((part,))
+        handle = cache.adopt(part, expected, found)
+        if handle is None:
+            cache.parts.unpin((part,))
+        else:
+            loading.held[part] = handle
 
     def _go_on(self, job: Job, loading: Loading) -> None:
         """If all parts have come: attach them, or if one was bad try what is left."""
@@ -254,7 +320,7 @@ class PrefixLoading:
             self._guarded(job, partial(self._plan, loading=loading))
             return
         self._learn_latency(loading)
-        self._guarded(job, lambda job: self._attach(job, loading))
+        self._guarded(job, lambda job: self._attach_held(job, loading))
 
     def _learn_latency(self, loading: Loading) -> None:
         """What a load took beside reading."""
@@ -269,11 +335,14 @@ class PrefixLoading:
         """Time is up: make do with the parts that are there."""
         if (loading := job.loading) is not None:
             sequence, there = job.sequence, loading.held.__contains__
-            loading.uses = self._parts.cache.match(sequence.prompt, sequence.tenant, there)
-            self._attach(job, loading)
+            loading.uses = self._parts.cache.match(sequence.prefill, sequence.tenant, there)
+            self._attach_held(job, loading)
 
-    def _leave(self, job: Job) -> tuple[PartId, ...]:
-        """Wait for a job's parts no more; return those that are being read for it alone."""
+    def _leave(self, job: Job, *, keep: bool = False) -> tuple[PartId, ...]:
+        """Wait for a job's parts no more; return those that are being read for it alone.
+
+        What has come for it is let go, unless it is to `keep` that.
+        """
         del self._jobs[job.sequence.id]
         missing = job.loading.missing if job.loading else {}
         others = [one.loading for one in self._jobs.values() if one.loading]
@@ -285,6 +354,8 @@ class PrefixLoading:
         withdrawn = self._parts.reader.withdraw(alone)
         for part in withdrawn:
             self._done_with(part)
+        if job.loading and not keep:
+            self._let_go(job.loading)
         return tuple(part for part in alone if part in self._reads)
 
     def _done_with(self, part: PartId) -> None:

@@ -8,12 +8,16 @@ tokens that are known (compare vLLM's v1 scheduler).
 import enum
 from dataclasses import dataclass, field
 
-from semantic.domain.ids import DEFAULT_TENANT, SequenceId, TenantId, TokenId
+from semantic.domain.fair_share import Party
+from semantic.domain.ids import DEFAULT_TENANT, AgentKey, SequenceId, TenantId, TokenId
 from semantic.domain.sampling import SamplingParams
 
 
 class SequenceState(enum.Enum):
-    """Where a sequence is. `LOADING`: its blocks are being read; others keep running."""
+    """Where a sequence is. `LOADING`: its blocks are being read; others keep running.
+
+    From wherever it is it may have to wait once more: when memory is short, or a step has failed.
+    """
 
     WAITING = "waiting"
     LOADING = "loading"
@@ -26,9 +30,13 @@ _TRANSITIONS: dict[SequenceState, frozenset[SequenceState]] = {
     SequenceState.WAITING: frozenset(
         {SequenceState.LOADING, SequenceState.PREFILL, SequenceState.FINISHED}
     ),
-    SequenceState.LOADING: frozenset({SequenceState.PREFILL, SequenceState.FINISHED}),
-    SequenceState.PREFILL: frozenset({SequenceState.DECODE, SequenceState.FINISHED}),
-    SequenceState.DECODE: frozenset({SequenceState.FINISHED}),
+    SequenceState.LOADING: frozenset(
+        {SequenceState.WAITING, SequenceState.PREFILL, SequenceState.FINISHED}
+    ),
+    SequenceState.PREFILL: frozenset(
+        {SequenceState.WAITING, SequenceState.DECODE, SequenceState.FINISHED}
+    ),
+    SequenceState.DECODE: frozenset({SequenceState.WAITING, SequenceState.FINISHED}),
     SequenceState.FINISHED: frozenset(),
 }
 
@@ -47,10 +55,11 @@ class Sequence:
         |------------- num_computed ------->
 
     `num_computed` counts the tokens whose KV is in the engine; `num_cached` those of them that
-    were not computed for this request. At least one prompt token is always computed. The first
+    were not computed for this request. At least one token is always computed. What was generated
+    before it had to wait once more is prefilled like the prompt: `prefill` is both. The first
     `system_end` tokens of the prompt may begin other conversations, too. `marks` are positions in
-    the prompt, ascending, at which prefill has to stop for a moment. What it computes is its
-    `tenant`'s.
+    it, ascending, at which prefill has to stop for a moment. What it computes is its `tenant`'s,
+    and is counted for its `agent`.
     """
 
     id: SequenceId
@@ -60,16 +69,20 @@ class Sequence:
     system_end: int = 0
     marks: tuple[int, ...] = ()
     tenant: TenantId = DEFAULT_TENANT
+    agent: AgentKey | None = None
     state: SequenceState = SequenceState.WAITING
     num_cached: int = 0
     num_computed: int = 0
     generated: list[TokenId] = field(default_factory=list)
+    prefill: tuple[TokenId, ...] = field(init=False)
+    interrupted: bool = False
 
     def __post_init__(self) -> None:
         if not self.prompt:
             raise ValueError("a sequence needs at least one prompt token")
         if self.max_tokens < 1:
             raise ValueError(f"max_tokens must be at least 1, not {self.max_tokens}")
+        self.prefill = self.prompt
 
     @property
     def num_prompt(self) -> int:
@@ -77,20 +90,35 @@ class Sequence:
         return len(self.prompt)
 
     @property
-    def remaining_prompt(self) -> int:
-        """Prompt tokens without KV."""
-        return max(0, self.num_prompt - self.num_computed)
+    def party(self) -> Party:
+        """Who shares the engine with others: its agent, or it alone."""
+        return self.id if self.agent is None else (self.tenant, self.agent)
+
+    @property
+    def num_prefill(self) -> int:
+        """Tokens of the prompt, and of what had been generated before an interruption."""
+        return len(self.prefill)
+
+    @property
+    def remaining_prefill(self) -> int:
+        """Tokens to prefill without KV."""
+        return max(0, self.num_prefill - self.num_computed)
+
+    @property
+    def remaining_answer(self) -> int:
+        """Tokens that may still be generated."""
+        return self.max_tokens - len(self.generated)
 
     @property
     def stretch(self) -> int:
-        """Prompt tokens up to the next stop: a mark, the last token, or else the end.
+        """Tokens to prefill up to the next stop: a mark, the last token, or else the end.
 
         The last token stands apart: the model computes it with the first of the answer, and what
         precedes it has to be captured before. Windows move on.
         """
         stops = [mark for mark in self.marks if mark > self.num_computed]
-        end = min([*stops, self.num_prompt - 1])
-        return end - self.num_computed if end > self.num_computed else self.remaining_prompt
+        end = min([*stops, self.num_prefill - 1])
+        return end - self.num_computed if end > self.num_computed else self.remaining_prefill
 
     def move(self, state: SequenceState) -> None:
         """Change state.
@@ -103,26 +131,40 @@ class Sequence:
         self.state = state
 
     def restored(self, num_tokens: int) -> None:
-        """Start prefill with the KV of the first `num_tokens` prompt tokens in place.
+        """Start prefill with the KV of the first `num_tokens` tokens in place.
 
         Raises:
-            ValueError: if that leaves no prompt token to compute.
+            ValueError: if that leaves no token to compute.
         """
-        if not 0 <= num_tokens < self.num_prompt:
-            raise ValueError(f"{num_tokens} of {self.num_prompt} prompt tokens restored")
+        if not 0 <= num_tokens < self.num_prefill:
+            raise ValueError(f"{num_tokens} of {self.num_prefill} tokens restored")
         self.move(SequenceState.PREFILL)
-        self.num_cached = self.num_computed = num_tokens
+        self.num_computed = num_tokens
+        if not self.interrupted:
+            self.num_cached = num_tokens
+
+    def interrupt(self) -> None:
+        """Wait once more: its KV leaves the engine, what it has generated stays.
+
+        Raises:
+            IllegalTransitionError: if it has ended, or waits already.
+        """
+        begun = self.state is not SequenceState.LOADING
+        self.move(SequenceState.WAITING)
+        self.interrupted |= begun
+        self.num_computed = 0
+        self.prefill = (*self.prompt, *self.generated)
 
     def prefilled(self, num_tokens: int) -> None:
-        """Count `num_tokens` more prompt tokens as computed; after the last, decoding begins.
+        """Count `num_tokens` more tokens as computed; after the last, decoding begins.
 
         Raises:
             ValueError: if there are not that many.
         """
-        if self.state is not SequenceState.PREFILL or num_tokens > self.remaining_prompt:
-            raise ValueError(f"{num_tokens} tokens prefilled, {self.remaining_prompt} expected")
+        if self.state is not SequenceState.PREFILL or num_tokens > self.remaining_prefill:
+            raise ValueError(f"{num_tokens} tokens prefilled, {self.remaining_prefill} expected")
         self.num_computed += num_tokens
-        if self.remaining_prompt == 0:
+        if self.remaining_prefill == 0:
             self.move(SequenceState.DECODE)
 
     def decoded(self, token: TokenId) -> None:

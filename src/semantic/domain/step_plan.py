@@ -7,11 +7,15 @@ from semantic.domain.ids import SequenceId, TokenId
 
 @dataclass(frozen=True, slots=True)
 class PrefillChunk:
-    """Prompt tokens to process. With `last`, the sequence decodes afterwards."""
+    """Prompt tokens to process. With `last`, the sequence decodes afterwards.
+
+    Then it `joins` the batch in which another one decodes, or begins its own.
+    """
 
     sequence: SequenceId
     tokens: tuple[TokenId, ...]
     last: bool
+    joins: SequenceId | None = None
 
 
 @dataclass(frozen=True, slots=True)

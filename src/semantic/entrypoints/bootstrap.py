@@ -4,6 +4,7 @@ Nothing here is decided; what is configurable comes from the settings, as values
 """
 
 import asyncio
+import math
 import os
 from contextlib import suppress
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ from semantic.ports.clock import Clock
 from semantic.ports.inference import ModelInfo
 from semantic.ports.model_loader import LoadedModel
 from semantic.ports.telemetry import Telemetry
+
+_MS_A_SECOND = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,7 @@ def build(settings: Settings, admin_token: str) -> Application:
     silence_s = min(SILENCE_S, settings.store.read_timeout_s)
 
     def parts() -> EngineParts:
-        model, chunk_alone = _load(settings, telemetry)
+        model, device = _load(settings, telemetry)
         models.append(model)
         capabilities = model.executor.capabilities
         kept = CacheLimits(
@@ -108,6 +111,7 @@ def build(settings: Settings, admin_token: str) -> Application:
             settings.store.state_interval,
             settings.store.resume_points,
             silence_s,
+            device.kv_bytes,
         )
         cache = KvCache(model.executor, writes, kept, telemetry, secret)
         known = cache.discover(tiers)
@@ -115,8 +119,9 @@ def build(settings: Settings, admin_token: str) -> Application:
         writes.tend(cache.served)
         limits = SchedulerLimits(
             max_batch=capabilities.max_batch,
-            chunk_alone=chunk_alone,
-            chunk_shared=settings.engine.chunk_tokens_shared,
+            chunk_alone=device.chunk,
+            chunk_shared=min(settings.engine.chunk_tokens_shared, device.chunk),
+            stall_s=device.stall_s,
         )
         # Reading is mostly copying and hashing: threads without a core of their own only queue.
         threads = min(settings.store.reader_threads, os.cpu_count() or 1)
@@ -124,7 +129,7 @@ def build(settings: Settings, admin_token: str) -> Application:
         return EngineParts(
             executor=model.executor,
             cache=cache,
-            scheduler=Scheduler(limits),
+            scheduler=Scheduler(limits, model.executor.batch_bytes, capabilities.weights_bytes),
             reader=reader,
             clock=clock,
             telemetry=telemetry,
@@ -182,28 +187,41 @@ def _keeper(
     return SpaceKeeper(blocks, DiskSpace(store.path, blocks, clock), limits, clock, telemetry)
 
 
-def _load(settings: Settings, telemetry: Telemetry) -> tuple[LoadedModel, int]:
-    """The model, and the tokens of prefill that suit its device while nobody else decodes."""
+@dataclass(frozen=True, slots=True)
+class _Device:
+    """What suits the device: tokens of prefill in a step, seconds between tokens, bytes of KV."""
+
+    chunk: int
+    stall_s: float
+    kv_bytes: int
+
+
+def _load(settings: Settings, telemetry: Telemetry) -> tuple[LoadedModel, _Device]:
+    """The model, and what suits the device that it is on."""
     cache_dir: Path = settings.model.cache_path
-    chosen = blas.preload(cache_dir, settings.engine.blas_threads)
+    engine = settings.engine
+    chosen = blas.preload(cache_dir, engine.blas_threads)
     telemetry.info(
         "blas", name=chosen.name, core=chosen.core, threads=chosen.threads, reason=chosen.reason
     )
     # mlx-lm imports transformers, which would tell every user that PyTorch is missing.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     # Importing MLX binds its BLAS, so it comes after the choice.
-    from semantic.adapters.outbound.mlx import model_loader  # noqa: PLC0415
+    from semantic.adapters.outbound.mlx import device_memory, model_loader  # noqa: PLC0415
 
+    on_cpu = model_loader.backend() == "cpu"
+    chunk = engine.chunk_tokens_cpu if on_cpu else engine.chunk_tokens_gpu
     loader = model_loader.MlxModelLoader(
-        settings.model.id, cache_dir, settings.engine.max_batch, telemetry
+        settings.model.id, cache_dir, engine.max_batch, telemetry, chunk
     )
     model = loader.load()
-    on_cpu = model_loader.backend() == "cpu"
-    engine = settings.engine
+    stall_ms = engine.decode_stall_ms_cpu if on_cpu else engine.decode_stall_ms_gpu
+    kv_bytes = engine.kv_bytes or device_memory.kv_budget()
     telemetry.info(
         "model_loaded",
         model=model.model_id,
         backend=model_loader.backend(),
         namespace=model.executor.capabilities.namespace,
+        kv_bytes=kv_bytes,
     )
-    return model, engine.chunk_tokens_cpu if on_cpu else engine.chunk_tokens_gpu
+    return model, _Device(chunk, stall_ms / _MS_A_SECOND if stall_ms else math.inf, kv_bytes)

@@ -52,6 +52,8 @@ class Capabilities:
     """Tokens of prompt and answer together."""
     max_batch: int
     """Sequences that may run at once; 1 for models whose ragged batches are wrong."""
+    weights_bytes: int = 0
+    """What every step reads of the weights, once for each batch."""
 
 
 class ModelExecutor(Protocol):
@@ -67,8 +69,11 @@ class ModelExecutor(Protocol):
         tokens: Sequence[TokenId],
         blocks: Sequence[AttachedBlock],
         sampling: SamplingParams,
+        drawn: int = 0,
     ) -> None:
         """Make a sequence known; `blocks` hold the KV of `tokens`, in order. Copies both.
+
+        `drawn`: tokens that were chosen for it before; the next draw follows them.
 
         Raises:
             IncompatibleCacheError: if the blocks do not hold exactly those tokens, or not all that
@@ -79,7 +84,8 @@ class ModelExecutor(Protocol):
         """Perform one step. After an exception only `reset` may be called.
 
         Raises:
-            EngineError: if the engine failed; the KV of running sequences is lost.
+            EngineError: if the engine failed, naming the sequences in what failed where it is
+                known; the KV of all running sequences is lost.
         """
 
     def seal(self, sequence: SequenceId, start: int, end: int, kind: PartKind) -> PartHandle | None:
@@ -102,6 +108,15 @@ class ModelExecutor(Protocol):
         Raises:
             IncompatibleCacheError: if the tensors do not have the model's names, shapes and types.
         """
+
+    def batch_bytes(self, rows: Sequence[int]) -> int:
+        """Bytes that a batch takes at most whose rows hold so many tokens each.
+
+        Included is what is copied when one of them joins, leaves or grows.
+        """
+
+    def held_bytes(self) -> int:
+        """Bytes that the KV of all attached sequences takes now."""
 
     def release(self, sequence: SequenceId) -> None:
         """Forget a sequence, running or not. Unknown ones are ignored."""

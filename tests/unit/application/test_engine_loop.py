@@ -237,11 +237,11 @@ class TestDeath:
             parts = engine.parts()
             plan = parts.scheduler.plan
 
-            def fail() -> object:
+            def fail(spent_s: float = 0.0) -> object:
                 if engine.executor.plans:
                     self.gate.enter()
                     raise error
-                return plan()
+                return plan(spent_s)
 
             parts.scheduler.plan = fail  # type: ignore[method-assign, assignment]
             return parts

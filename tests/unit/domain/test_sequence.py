@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from semantic.domain.ids import SequenceId
+from semantic.domain.ids import AgentKey, SequenceId, TenantId
 from semantic.domain.sampling import SamplingParams
 from semantic.domain.sequence import IllegalTransitionError, Sequence, SequenceState
 
@@ -13,10 +13,13 @@ LEGAL = {
     ("WAITING", "LOADING"),
     ("WAITING", "PREFILL"),
     ("WAITING", "FINISHED"),
+    ("LOADING", "WAITING"),
     ("LOADING", "PREFILL"),
     ("LOADING", "FINISHED"),
+    ("PREFILL", "WAITING"),
     ("PREFILL", "DECODE"),
     ("PREFILL", "FINISHED"),
+    ("DECODE", "WAITING"),
     ("DECODE", "FINISHED"),
 }
 
@@ -56,7 +59,7 @@ def test_the_table_of_states_is_what_it_should_be(
 @pytest.mark.parametrize("num_tokens", [-1, len(PROMPT), len(PROMPT) + 1])
 def test_a_restore_must_leave_a_token_to_compute(num_tokens: int) -> None:
     subject = sequence()
-    with pytest.raises(ValueError, match="prompt tokens restored"):
+    with pytest.raises(ValueError, match="tokens restored"):
         subject.restored(num_tokens)
     assert (subject.state, subject.num_computed) == (SequenceState.WAITING, 0)
 
@@ -72,14 +75,14 @@ def test_a_restore_counts_as_cached_and_computed() -> None:
     subject = sequence()
     subject.restored(3)
     assert subject.state is SequenceState.PREFILL
-    assert (subject.num_cached, subject.num_computed, subject.remaining_prompt) == (3, 3, 5)
+    assert (subject.num_cached, subject.num_computed, subject.remaining_prefill) == (3, 3, 5)
 
 
 def test_decoding_begins_after_the_last_prompt_token() -> None:
     subject = sequence()
     subject.restored(0)
     subject.prefilled(7)
-    assert subject.remaining_prompt == 1
+    assert subject.remaining_prefill == 1
     subject.prefilled(1)
     assert subject.state is SequenceState.DECODE
 
@@ -164,6 +167,47 @@ def test_tokens_without_kv_cannot_be_had(start: int, end: int) -> None:
         decoding(1, 2, 3).computed_tokens(start, end)
 
 
+def test_what_was_generated_before_an_interruption_is_prefilled_with_the_prompt() -> None:
+    subject = decoding(1, 2, 3)
+    subject.interrupt()
+    assert subject.state is SequenceState.WAITING
+    assert subject.prefill == (*PROMPT, 1, 2, 3)
+    assert (subject.num_computed, subject.remaining_answer) == (0, 1)
+    subject.restored(10)
+    # What the caller is told was found for the prompt, when it began.
+    assert subject.num_cached == 0
+    assert subject.remaining_prefill == 1
+    subject.prefilled(1)
+    subject.decoded(4)
+    assert subject.computed_tokens(6, 12) == (106, 107, 1, 2, 3, 4)
+
+
+def test_an_interruption_while_blocks_are_read_leaves_the_beginning_to_come() -> None:
+    subject = sequence()
+    subject.move(SequenceState.LOADING)
+    subject.interrupt()
+    subject.restored(5)
+    assert subject.num_cached == 5
+
+
+@pytest.mark.parametrize("state", [SequenceState.WAITING, SequenceState.FINISHED])
+def test_who_is_not_in_work_cannot_be_interrupted(state: SequenceState) -> None:
+    with pytest.raises(IllegalTransitionError):
+        sequence(state).interrupt()
+
+
+def test_requests_of_one_agent_are_one_party_and_others_are_their_own() -> None:
+    def of(number: int, agent: str | None, tenant: str = "default") -> Sequence:
+        key = None if agent is None else AgentKey(agent)
+        params = SamplingParams()
+        return Sequence(SequenceId(number), PROMPT, params, 4, agent=key, tenant=TenantId(tenant))
+
+    assert of(1, "a").party == of(2, "a").party
+    assert of(1, "a").party != of(2, "b").party
+    assert of(1, "a").party != of(2, "a", "other").party
+    assert of(1, None).party != of(2, None).party
+
+
 class SequenceMachine(RuleBasedStateMachine):
     """Any order of calls: counters never disagree, and nothing leaves the end."""
 
@@ -184,12 +228,19 @@ class SequenceMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.subject.state is SequenceState.PREFILL)
     @rule(data=st.data())
     def prefill(self, data: st.DataObject) -> None:
-        self.subject.prefilled(data.draw(st.integers(1, self.subject.remaining_prompt)))
+        self.subject.prefilled(data.draw(st.integers(1, self.subject.remaining_prefill)))
 
     @precondition(lambda self: self.subject.state is SequenceState.DECODE)
     @rule(token=st.integers(0, 50))
     def decode(self, token: int) -> None:
         self.subject.decoded(token)
+
+    @precondition(
+        lambda self: self.subject.state not in {SequenceState.WAITING, SequenceState.FINISHED}
+    )
+    @rule()
+    def interrupt(self) -> None:
+        self.subject.interrupt()
 
     @precondition(lambda self: self.subject.state is not SequenceState.FINISHED)
     @rule()
@@ -206,9 +257,10 @@ class SequenceMachine(RuleBasedStateMachine):
     def counters_agree(self) -> None:
         subject = self.subject
         assert 0 <= subject.num_cached < subject.num_prompt
-        assert subject.num_cached <= subject.num_computed
+        assert subject.interrupted or subject.num_cached <= subject.num_computed
         assert subject.num_computed <= subject.num_prompt + len(subject.generated)
-        assert subject.remaining_prompt == 0 or not subject.generated
+        if subject.state is SequenceState.DECODE:
+            assert subject.num_computed == subject.num_prompt + len(subject.generated)
         tokens = subject.computed_tokens(0, subject.num_computed)
         assert tokens == (*PROMPT, *subject.generated)[: subject.num_computed]
 

@@ -20,6 +20,7 @@ ENV_DELIMITER = "__"
 Count = Annotated[int, Field(ge=1)]
 Bytes = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
+Milliseconds = Annotated[float, Field(ge=0)]
 Seconds = Annotated[float, Field(gt=0)]
 Text = Annotated[str, Field(min_length=1)]
 Level = Annotated[
@@ -121,6 +122,9 @@ class EngineSettings(_Section):
     chunk_tokens_cpu: Count
     chunk_tokens_gpu: Count
     chunk_tokens_shared: Count
+    decode_stall_ms_cpu: Milliseconds
+    decode_stall_ms_gpu: Milliseconds
+    kv_bytes: Bytes
     blas_threads: Annotated[int, Field(ge=0, le=1024)]
 
 

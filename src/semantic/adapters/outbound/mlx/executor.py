@@ -1,18 +1,20 @@
 """`ModelExecutor` on mlx-lm's batch classes.
 
-`PromptProcessingBatch` holds one sequence's prefill, `GenerationBatch` all that decode;
-`BatchGenerator` is not used, because its `next()` cannot follow a plan (ADR-003). When to stop
-is decided outside: batches get no stop sequences and no limit. One thread owns an instance.
+`PromptProcessingBatch` holds one sequence's prefill, each `GenerationBatch` those that decode
+together; `BatchGenerator` is not used, because its `next()` cannot follow a plan (ADR-003). When to
+stop is decided outside: batches get no stop sequences and no limit. One thread owns an instance.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import mlx.core as mx
 from mlx.nn.layers.base import Module
 from mlx_lm.generate import GenerationBatch, PromptProcessingBatch, StopSequences
 from mlx_lm.models.cache import make_prompt_cache
 
+from semantic.adapters.outbound.mlx.batch_bytes import batch_bytes, held_bytes, settle
 from semantic.adapters.outbound.mlx.batch_caches import SequenceCaches
 from semantic.adapters.outbound.mlx.kv_part import KVPart, from_tensors, to_tensors
 from semantic.adapters.outbound.mlx.restored_caches import Piece, restore
@@ -27,16 +29,21 @@ from semantic.ports.model_executor import AttachedBlock, Capabilities, PartHandl
 
 _NEVER_STOP = StopSequences()
 _NO_LIMIT = sys.maxsize
+LARGEST_CHUNK = 2048
+"""Tokens of a chunk where nobody says."""
 
 
 class MlxExecutor:
-    """Runs plans on one MLX model."""
+    """Runs plans on one MLX model, chunks of prefill of at most `chunk` tokens."""
 
-    def __init__(self, model: Module, capabilities: Capabilities) -> None:
+    def __init__(
+        self, model: Module, capabilities: Capabilities, chunk: int = LARGEST_CHUNK
+    ) -> None:
         self._model = model
         self._capabilities = capabilities
+        self._chunk = chunk
         self._prefilling: dict[SequenceId, PromptProcessingBatch] = {}
-        self._decoding: GenerationBatch | None = None
+        self._decoding: list[GenerationBatch] = []
 
     @property
     def capabilities(self) -> Capabilities:
@@ -49,6 +56,7 @@ class MlxExecutor:
         tokens: Sequence[TokenId],
         blocks: Sequence[AttachedBlock],
         sampling: SamplingParams,
+        drawn: int = 0,
     ) -> None:
         """Make a sequence known; `blocks` hold the KV of `tokens`, in order."""
         pieces = [self._piece(block) for block in blocks]
@@ -72,13 +80,27 @@ class MlxExecutor:
 
     def run(self, plan: StepPlan) -> StepResult:
         """Perform one step: decode first, then the chunk of prefill."""
-        try:
-            sampled = self._decode(plan.decode)
-            if plan.prefill is not None:
+        self._check_runs(plan.decode)
+        sampled: list[SampledToken] = []
+        for batch in self._decoding:
+            with _suspected(batch.uids):
+                sampled += (_token(response) for response in batch.next())
+        if plan.prefill is not None:
+            with _suspected([plan.prefill.sequence]):
                 self._prefill(plan.prefill)
-        except Exception as error:
-            raise EngineError(f"the engine failed in a step: {error}") from error
-        return StepResult(sampled)
+        return StepResult(tuple(sampled))
+
+    def batch_bytes(self, rows: Sequence[int]) -> int:
+        """Bytes that a batch takes at most whose rows hold so many tokens each."""
+        spec = self._capabilities.spec
+        return batch_bytes(spec, rows, self._chunk) if spec else 0
+
+    def held_bytes(self) -> int:
+        """Bytes that the KV of all attached sequences takes now."""
+        return sum(
+            held_bytes(batch.prompt_cache)
+            for batch in (*self._prefilling.values(), *self._decoding)
+        )
 
     def seal(self, sequence: SequenceId, start: int, end: int, kind: PartKind) -> KVPart | None:
         """Copy a part of the block start..end of a sequence into an immutable handle."""
@@ -102,18 +124,20 @@ class MlxExecutor:
     def release(self, sequence: SequenceId) -> None:
         """Forget a sequence, running or not."""
         self._prefilling.pop(sequence, None)
-        if self._decoding is None or sequence not in self._decoding.uids:
+        batch = self._batch_of(sequence)
+        if batch is None:
             return
-        keep = [row for row, uid in enumerate(self._decoding.uids) if uid != sequence]
+        keep = [row for row, uid in enumerate(batch.uids) if uid != sequence]
         if keep:
-            self._decoding.filter(keep)
+            batch.filter(keep)
+            settle(batch.prompt_cache)
         else:
-            self._decoding = None
+            self._decoding.remove(batch)
 
     def reset(self) -> None:
         """Forget all sequences, whatever state the engine is in."""
         self._prefilling.clear()
-        self._decoding = None
+        self._decoding.clear()
         mx.clear_cache()
 
     def _check_keeps(self) -> ModelCacheSpec:
@@ -142,16 +166,10 @@ class MlxExecutor:
             raise IncompatibleCacheError(f"not this block's {kind.value} part")
         return part
 
-    def _decode(self, wanted: tuple[SequenceId, ...]) -> tuple[SampledToken, ...]:
-        running = tuple(self._decoding.uids) if self._decoding is not None else ()
+    def _check_runs(self, wanted: tuple[SequenceId, ...]) -> None:
+        running = [uid for batch in self._decoding for uid in batch.uids]
         if sorted(wanted) != sorted(running):
-            raise EngineError(f"the plan decodes {wanted}, the batch holds {running}")
-        if self._decoding is None:
-            return ()
-        return tuple(
-            SampledToken(SequenceId(response.uid), int(response.token))
-            for response in self._decoding.next()
-        )
+            raise EngineError(f"the plan decodes {wanted}, the batches hold {running}")
 
     def _prefill(self, chunk: PrefillChunk) -> None:
         batch = self._prefilling[chunk.sequence]
@@ -160,17 +178,37 @@ class MlxExecutor:
             return
         del self._prefilling[chunk.sequence]
         started = batch.generate([list(chunk.tokens)])
-        if self._decoding is None:
-            self._decoding = started
+        together = None if chunk.joins is None else self._batch_of(chunk.joins)
+        if together is None:
+            self._decoding.append(started)
         else:
-            self._decoding.extend(started)  # type: ignore[no-untyped-call]
+            together.extend(started)  # type: ignore[no-untyped-call]
+            settle(together.prompt_cache, started.prompt_cache)
+
+    def _batch_of(self, sequence: SequenceId) -> GenerationBatch | None:
+        return next((batch for batch in self._decoding if sequence in batch.uids), None)
 
     def _find(self, sequence: SequenceId) -> tuple[PromptProcessingBatch | GenerationBatch, int]:
         if sequence in self._prefilling:
             return self._prefilling[sequence], 0
-        if self._decoding is not None and sequence in self._decoding.uids:
-            return self._decoding, self._decoding.uids.index(sequence)
-        raise ValueError(f"sequence {sequence} is not in the engine")
+        batch = self._batch_of(sequence)
+        if batch is None:
+            raise ValueError(f"sequence {sequence} is not in the engine")
+        return batch, batch.uids.index(sequence)
+
+
+@contextmanager
+def _suspected(sequences: Sequence[int]) -> Iterator[None]:
+    """Name those in whose part of a step something fails."""
+    suspects = tuple(sequences)
+    try:
+        yield
+    except Exception as error:
+        raise EngineError(f"the engine failed in a step: {error}", suspects=suspects) from error
+
+
+def _token(response: GenerationBatch.Response) -> SampledToken:
+    return SampledToken(SequenceId(response.uid), int(response.token))
 
 
 def _own(handle: PartHandle) -> KVPart:

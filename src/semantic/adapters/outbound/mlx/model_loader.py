@@ -5,12 +5,12 @@ from pathlib import Path
 
 import mlx.core as mx
 from mlx.nn.layers.base import Module
-from mlx.utils import tree_map
+from mlx.utils import tree_flatten, tree_map
 from mlx_lm.utils import dequantize_model, load_model
 
 from semantic.adapters.outbound.mlx.cache_probe import probe
 from semantic.adapters.outbound.mlx.declared_cache import contradictions
-from semantic.adapters.outbound.mlx.executor import MlxExecutor
+from semantic.adapters.outbound.mlx.executor import LARGEST_CHUNK, MlxExecutor
 from semantic.adapters.outbound.mlx.identity import digest_model
 from semantic.adapters.outbound.mlx.model_source import ResolvedModel, resolve
 from semantic.adapters.outbound.mlx.ragged import max_batch
@@ -29,21 +29,30 @@ _UNLIMITED_CONTEXT = 1 << 20
 
 
 class MlxModelLoader:
-    """Loads the model that `model_id` names, onto the default device."""
+    """Loads the model that `model_id` names, onto the default device.
+
+    `chunk`: the most tokens that are prefilled at once.
+    """
 
     def __init__(
-        self, model_id: str, cache_dir: Path, batch_limit: int, telemetry: Telemetry
+        self,
+        model_id: str,
+        cache_dir: Path,
+        batch_limit: int,
+        telemetry: Telemetry,
+        chunk: int = LARGEST_CHUNK,
     ) -> None:
         self._model_id = model_id
         self._cache_dir = cache_dir
         self._batch_limit = batch_limit
         self._telemetry = telemetry
+        self._chunk = chunk
 
     def load(self) -> LoadedModel:
         """Find, read and check the model."""
         source = resolve(self._model_id, self._cache_dir, self._telemetry)
         model, config = load_weights(source.path)
-        executor = MlxExecutor(model, self._describe(source, model, config))
+        executor = MlxExecutor(model, self._describe(source, model, config), self._chunk)
         _warm_up(executor)
         return LoadedModel(
             model_id=source.model_id,
@@ -84,6 +93,7 @@ class MlxModelLoader:
             namespace=identity.namespace,
             max_context=_max_context(config),
             max_batch=batch,
+            weights_bytes=_weights_bytes(model),
         )
 
     def _spec(self, source: ResolvedModel, model: Module) -> ModelCacheSpec | None:
@@ -96,6 +106,12 @@ class MlxModelLoader:
             )
             return None
         return spec
+
+
+def _weights_bytes(model: Module) -> int:
+    """What a step reads of the weights; of a mixture of experts less, but nobody knows which."""
+    parameters = tree_flatten(model.parameters())  # type: ignore[no-untyped-call]
+    return sum(int(array.nbytes) for _, array in parameters)
 
 
 def load_weights(folder: Path) -> tuple[Module, dict[str, object]]:

@@ -1,0 +1,73 @@
+"""What the running batches take of the memory for KV, asked for before it is used.
+
+Invariant: what is claimed is what the batches may take at most: their rows with room to grow, the
+copies that are made when one joins or leaves, and one block that is being sealed. Who cannot have
+that does not begin; who cannot grow makes the last who came give way. Owned by the engine's thread.
+"""
+
+from collections.abc import Callable
+
+from semantic.application.kept_parts import KeptParts
+from semantic.application.scheduler import Scheduler
+from semantic.domain.batch_layout import Place
+from semantic.domain.block_pool import Holder
+from semantic.domain.errors import PoolExhaustedError
+from semantic.domain.ids import SequenceId
+from semantic.domain.sequence import Sequence
+
+
+class KvMemory:
+    """Claims memory for what the scheduler has in work. `block_bytes`: of a whole block."""
+
+    def __init__(self, parts: KeptParts, scheduler: Scheduler, block_bytes: int) -> None:
+        self._parts = parts
+        self._scheduler = scheduler
+        self._block_bytes = block_bytes
+
+    def place(self, sequence: Sequence, *, alone: bool, restoring: int = 0) -> Place | None:
+        """Where a sequence's row could go now; None: it has to wait.
+
+        `restoring`: bytes of blocks that are there beside the row until it is filled from them.
+        """
+        for place in self._scheduler.places(sequence, alone=alone):
+            nbytes = self._with_sealing(place.nbytes) + restoring
+            if self._parts.can_claim(Holder.RUNNING, nbytes):
+                return place
+        return None
+
+    def begin(self, sequence: Sequence, place: Place, *, alone: bool) -> None:
+        """Take a sequence into work, with all the memory for that.
+
+        Raises:
+            PoolExhaustedError: if that is not to be had; ask `place` first.
+        """
+        self._parts.claim(Holder.RUNNING, self._with_sealing(place.nbytes))
+        self._scheduler.add(sequence, place, alone=alone)
+
+    def grow(self, give_way: Callable[[SequenceId], None]) -> None:
+        """Have room for the next token of all; `give_way` takes a sequence out of work.
+
+        Raises:
+            PoolExhaustedError: if the last that is left cannot have it.
+        """
+        while True:
+            rooms, nbytes = self._scheduler.growth()
+            if not rooms:
+                return
+            try:
+                self._parts.claim(Holder.RUNNING, self._with_sealing(nbytes))
+            except PoolExhaustedError:
+                last = self._scheduler.last_come()
+                if last is None:
+                    raise
+                give_way(last)
+            else:
+                self._scheduler.grow(rooms)
+                return
+
+    def settle(self) -> None:
+        """Something has left: hold no more than is needed."""
+        self._parts.claim(Holder.RUNNING, self._with_sealing(self._scheduler.nbytes))
+
+    def _with_sealing(self, nbytes: int) -> int:
+        return nbytes + self._block_bytes if nbytes else 0

@@ -1,0 +1,55 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from semantic.domain.fair_share import FairShare
+
+
+def test_who_was_given_less_goes_first() -> None:
+    share = FairShare()
+    share.enter("a")
+    share.enter("b")
+    share.charge("a", 100)
+    share.charge("b", 40)
+    assert min("ab", key=share.served) == "b"
+
+
+def test_nobody_saves_up_turns_while_away() -> None:
+    share = FairShare()
+    share.enter("busy")
+    share.charge("busy", 10_000)
+    share.enter("fresh")
+    assert share.served("fresh") == share.served("busy")
+
+
+def test_a_party_is_one_however_many_requests_it_has() -> None:
+    share = FairShare()
+    share.enter("many")
+    share.enter("one")
+    for _ in range(3):
+        share.enter("many")
+        share.charge("many", 10)
+    assert share.served("many") == 30
+    for _ in range(4):
+        share.leave("many")
+    assert len(share) == 1
+    assert share.served("many") == 0
+
+
+def test_strangers_are_ignored() -> None:
+    share = FairShare()
+    share.leave("nobody")
+    share.charge("nobody", 5)
+    assert len(share) == 0
+
+
+@given(st.lists(st.integers(1, 512), min_size=1, max_size=6), st.integers(50, 400))
+def test_shares_never_drift_apart_by_more_than_a_chunk(chunks: list[int], turns: int) -> None:
+    share = FairShare()
+    parties = range(len(chunks))
+    for party in parties:
+        share.enter(party)
+    for _ in range(turns):
+        party = min(parties, key=share.served)
+        share.charge(party, chunks[party])
+    served = [share.served(party) for party in parties]
+    assert max(served) - min(served) <= max(chunks)
