@@ -190,6 +190,13 @@ class ScriptedExecutor:
     def _memories(self) -> list[Memory]:
         return [sequence.memory for sequence in self._running.values()]
 
+    def chosen(self, sequence: SequenceId) -> SampledToken | None:
+        self._entered()
+        running = self._running.get(sequence)
+        if running is None or running.next is None:
+            return None
+        return SampledToken(sequence, running.next)
+
     def release(self, sequence: SequenceId) -> None:
         self._entered()
         self._running.pop(sequence, None)

@@ -125,6 +125,8 @@ class SmallEngine:
     telemetry: RecordedTelemetry = field(default_factory=RecordedTelemetry)
     clock: FixedClock = field(default_factory=FixedClock)
     hot_bytes: int = 1 << 20
+    kv_bytes: int = 1 << 40
+    padding_limit: int = 1 << 40
     queue_bytes: int = 1 << 20
     state_interval: int = 2048
     resume_points: int = 8
@@ -139,7 +141,11 @@ class SmallEngine:
         self.tiers = TieredStore(self.disk or self.blocks, self.writes)
         self.silence_s = min(SILENCE_S, self.read_timeout_s)
         limits = CacheLimits(
-            self.hot_bytes, self.state_interval, self.resume_points, self.silence_s
+            self.hot_bytes,
+            self.state_interval,
+            self.resume_points,
+            self.silence_s,
+            self.kv_bytes,
         )
         self.cache = KvCache(self.executor, self.writes, limits, self.telemetry, SECRET)
         self.loop = EngineLoop(self.max_jobs, self.telemetry)
@@ -149,7 +155,7 @@ class SmallEngine:
         return EngineParts(
             executor=self.executor,
             cache=self.cache,
-            scheduler=Scheduler(self.limits),
+            scheduler=Scheduler(self.limits, self.executor.batch_bytes, self.padding_limit),
             reader=BlockReader(self.tiers, 2, self.clock, self.telemetry),
             clock=self.clock,
             telemetry=self.telemetry,
@@ -170,15 +176,17 @@ class SmallEngine:
         assert self.writes.close(PATIENCE_S)
         assert not self.executor.sequences
 
-    def restarted(self) -> "SmallEngine":
+    def restarted(self, kv_bytes: int | None = None) -> "SmallEngine":
         """A new process over the same stores."""
         return SmallEngine(
             executor=ScriptedExecutor(
-                self.executor.spec, self.executor.choose, trusting=self.executor.trusting
+                self.executor.spec, self.executor.choose, trusting=self.executor.trusting,
+                bytes_per_token=self.executor.bytes_per_token,
             ),
             blocks=self.blocks,
             agents=self.agents,
             hot_bytes=self.hot_bytes,
+            kv_bytes=kv_bytes or self.kv_bytes,
             queue_bytes=self.queue_bytes,
             state_interval=self.state_interval,
             resume_points=self.resume_points,

@@ -248,15 +248,20 @@ class EngineWork:
     def _took(self, job: Job, token: TokenId) -> None:
         """A token has come: show it, and decide whether it was the last."""
         job.sequence.decoded(token)
+        if (reason := self._shown(job, token)) is None:
+            self._capture(job)
+        else:
+            self._end(job, reason)
+
+    @staticmethod
+    def _shown(job: Job, token: TokenId) -> FinishReason | None:
+        """Show a token; why it was the last, if it was."""
         text = job.text.add(token)
         if text:
             job.emit(JobText(text))
         if token in job.stop_tokens or job.text.stopped:
-            self._end(job, FinishReason.STOP)
-        elif len(job.sequence.generated) >= job.sequence.max_tokens:
-            self._end(job, FinishReason.LENGTH)
-        else:
-            self._capture(job)
+            return FinishReason.STOP
+        return None if job.sequence.remaining_answer > 0 else FinishReason.LENGTH
 
     def _capture(self, job: Job, *, end: bool = False) -> None:
         """Keep what has been computed. If that fails the answer goes on without it."""
@@ -295,6 +300,8 @@ class EngineWork:
         sequence = job.sequence.id
         if self._jobs.pop(sequence, None) is None:
             return
+        if job.sequence.state is not SequenceState.FINISHED:
+            job.sequence.move(SequenceState.FINISHED)
         self._waiting.remove(job)
         self._loading.leave(job)
         self._parts.scheduler.leave(job.sequence)
@@ -337,9 +344,18 @@ class EngineWork:
             named, job.chain.named = job.chain.named, True
             job.context.run(self._capture, job, end=True)
             job.chain.named = named
+        self._guarded(job, self._interrupt)
+        self._memory.settle()
+
+    def _interrupt(self, job: Job) -> None:
+        """Out of the engine, with what has been chosen already: it cannot be chosen again."""
+        if (chosen := self._parts.executor.chosen(job.sequence.id)) is not None:
+            job.sequence.chose(chosen.token)
+            if (reason := self._shown(job, chosen.token)) is not None:
+                self._end(job, reason)
+                return
         self._parts.executor.release(job.sequence.id)
         self._wait_once_more(job)
-        self._memory.settle()
 
     def _wait_once_more(self, job: Job) -> None:
         self._parts.scheduler.remove(job.sequence.id)

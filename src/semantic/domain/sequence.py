@@ -178,6 +178,15 @@ class Sequence:
         self.generated.append(token)
         self.num_computed += 1
 
+    def chose(self, token: TokenId) -> None:
+        """Append a generated token whose KV will not be computed before an interruption.
+
+        Raises:
+            ValueError: if the sequence is not decoding.
+        """
+        self.decoded(token)
+        self.num_computed -= 1
+
     def computed_tokens(self, start: int, end: int) -> tuple[TokenId, ...]:
         """Ids of the positions start..end, all of which have KV.
 

@@ -12,7 +12,7 @@ from semantic.domain.block import PartKind, Tensor
 from semantic.domain.cache_spec import Granularity, ModelCacheSpec
 from semantic.domain.ids import Namespace, SequenceId, TokenId
 from semantic.domain.sampling import SamplingParams
-from semantic.domain.step_plan import StepPlan, StepResult
+from semantic.domain.step_plan import SampledToken, StepPlan, StepResult
 
 
 class PartHandle(Protocol):
@@ -117,6 +117,12 @@ class ModelExecutor(Protocol):
 
     def held_bytes(self) -> int:
         """Bytes that the KV of all attached sequences takes now."""
+
+    def chosen(self, sequence: SequenceId) -> SampledToken | None:
+        """The token that a decoding sequence would get in the next step, whose KV is not there yet.
+
+        None if it does not decode. For a sequence that is about to be released.
+        """
 
     def release(self, sequence: SequenceId) -> None:
         """Forget a sequence, running or not. Unknown ones are ignored."""

@@ -7,7 +7,8 @@ from tests.fakes.faulty_executor import FaultyExecutor
 from tests.fakes.letter_tokenizer import LetterTokenizer
 from tests.fakes.observed_stores import PATIENCE_S
 from tests.fakes.scripted_executor import NAMESPACE, ScriptedExecutor
-from tests.fakes.small_engine import Listener, SmallEngine, make_job, right_answer
+from tests.fakes.small_engine import Listener, SmallEngine, right_answer
+from tests.fakes.work_bench import Bench, Tokens
 
 from semantic.application.engine_job import (
     Job,
@@ -26,79 +27,7 @@ from semantic.domain.errors import EngineError
 from semantic.domain.ids import DEFAULT_TENANT, BlockKey, SequenceId, TokenId
 from semantic.domain.sequence import SequenceState
 
-Tokens = tuple[TokenId, ...]
 LONG: Tokens = tuple(number * 7 % 95 for number in range(700))
-
-
-class Bench:
-    """`work`, and the messages that wait for it."""
-
-    def __init__(self, engine: SmallEngine | None = None) -> None:
-        self.engine = engine or SmallEngine()
-        self.arrivals: queue.SimpleQueue[tuple[PartId, StoredPart | None]] = queue.SimpleQueue()
-        self.num_closed = 0
-        self.parts = self.engine.parts()
-        self.work = EngineWork(
-            self.parts, lambda *message: self.arrivals.put(message), self.count_closed
-        )
-        self.count = 0
-
-    def count_closed(self) -> None:
-        self.num_closed += 1
-
-    def accept(
-        self,
-        prompt: Tokens,
-        max_tokens: int = 8,
-        stops: tuple[str, ...] = (),
-        stop_tokens: frozenset[TokenId] = frozenset(),
-    ) -> tuple[Job, Listener]:
-        self.count += 1
-        job, listener = make_job(self.count, prompt, max_tokens, stops, stop_tokens)
-        self.work.accept(job)
-        return job, listener
-
-    def settle(self) -> None:
-        """Go on until nothing is left to do or to come."""
-        while True:
-            while not self.work.idle:
-                self.work.turn()
-            patience = self.work.patience()
-            if patience is None:
-                return
-            if patience:
-                self.arrive()
-            else:
-                self.work.turn()
-
-    def arrive(self) -> None:
-        self.work.arrived(*self.arrivals.get(timeout=PATIENCE_S))
-
-    def answer(self, prompt: Tokens, max_tokens: int = 8) -> Listener:
-        """A job from beginning to end, and its right answer."""
-        _, listener = self.accept(prompt, max_tokens)
-        self.settle()
-        assert listener.answer() == right_answer(prompt, max_tokens)
-        return listener
-
-    def restart(self, limits: SchedulerLimits | None = None) -> "Bench":
-        self.close()
-        engine = self.engine.restarted()
-        engine.limits = limits or engine.limits
-        return Bench(engine)
-
-    def close(self) -> None:
-        """Nothing may be left over."""
-        self.parts.reader.close()
-        self.engine.blocks.reading.open()
-        assert self.engine.writes.close(PATIENCE_S)
-        assert self.num_closed == self.count
-        assert len(self.parts.scheduler) == 0
-        assert not self.engine.executor.sequences
-        assert self.work.idle
-
-    def names(self) -> list[str]:
-        return self.engine.names()
 
 
 def in_state(bench: Bench, state: SequenceState) -> tuple[Job, Listener]:

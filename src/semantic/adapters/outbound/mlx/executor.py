@@ -121,6 +121,15 @@ class MlxExecutor:
         """The inverse of `export`, bit for bit."""
         return from_tensors(kind, tensors, num_tokens, self._check_keeps())
 
+    def chosen(self, sequence: SequenceId) -> SampledToken | None:
+        """The token that a decoding sequence would get in the next step."""
+        batch = self._batch_of(sequence)
+        if batch is None:
+            return None
+        row = batch.uids.index(sequence)
+        # mlx-lm computes one step ahead, and has no other name for that; pinned by a test.
+        return SampledToken(sequence, int(batch._next_tokens[row].item()))  # noqa: SLF001
+
     def release(self, sequence: SequenceId) -> None:
         """Forget a sequence, running or not."""
         self._prefilling.pop(sequence, None)
