@@ -185,10 +185,8 @@ class ScriptedExecutor:
         return len(rows) * max(rows, default=0) * self.bytes_per_token
 
     def held_bytes(self) -> int:
-        return self.batch_bytes([memory.num_tokens for memory in self._memories()])
-
-    def _memories(self) -> list[Memory]:
-        return [sequence.memory for sequence in self._running.values()]
+        tokens = sum(sequence.memory.num_tokens for sequence in self._running.values())
+        return tokens * self.bytes_per_token
 
     def chosen(self, sequence: SequenceId) -> SampledToken | None:
         self._entered()
