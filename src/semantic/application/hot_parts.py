@@ -1,24 +1,23 @@
-"""Parts of blocks held in the engine's memory, over and above those in running batches.
+"""Handles of parts of blocks in memory, beside those in running batches.
 
-Invariant: once a call has returned, the bytes held do not exceed the limit, less what is reserved
-for parts that are being read. The least recently used part goes first. Owned by the engine's
-thread.
+Invariant: a handle is here exactly as long as its part is in the pool, which alone decides what
+there is room for and what goes. Owned by the engine's thread.
 """
 
-from collections import OrderedDict
+from collections.abc import Iterable, Sequence
 
 from semantic.domain.block import PartId
+from semantic.domain.block_pool import BlockPool, Holder
+from semantic.domain.ids import BlockKey
 from semantic.ports.model_executor import PartHandle
 
 
 class HotParts:
-    """Handles by part, bounded in bytes."""
+    """Handles by part. Whatever makes room returns the parts that went for it."""
 
-    def __init__(self, limit_bytes: int) -> None:
-        self.limit = limit_bytes
-        self._reserved = 0
-        self._handles: OrderedDict[PartId, PartHandle] = OrderedDict()
-        self._nbytes = 0
+    def __init__(self, pool: BlockPool) -> None:
+        self.pool = pool
+        self._handles: dict[PartId, PartHandle] = {}
 
     def __len__(self) -> int:
         return len(self._handles)
@@ -26,54 +25,40 @@ class HotParts:
     def __contains__(self, part: PartId) -> bool:
         return part in self._handles
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes held."""
-        return self._nbytes
-
     def get(self, part: PartId) -> PartHandle | None:
         """The part, which counts as used now."""
-        handle = self._handles.get(part)
-        if handle is not None:
-            self._handles.move_to_end(part)
-        return handle
+        self.pool.touch(part)
+        return self._handles.get(part)
 
-    def put(self, part: PartId, handle: PartHandle) -> tuple[PartId, ...]:
-        """Hold a part; return those that had to go, its own among them if it is too large."""
-        self.discard(part)
-        if handle.nbytes > self.limit:
-            return (part,)  # it would drive out all the others first
+    def put(self, part: PartId, parent: BlockKey, handle: PartHandle) -> tuple[PartId, ...]:
+        """Have a part, of a block that follows `parent`; without room, its own name comes back."""
+        evicted = self.pool.put(part, parent, handle.nbytes)
         self._handles[part] = handle
-        self._nbytes += handle.nbytes
-        return self._make_room()
+        return self._gone(evicted)
 
-    def reserve(self, nbytes: int) -> tuple[PartId, ...]:
-        """Keep so much free for what will come; return the parts that had to go for it.
+    def claim(self, holder: Holder, nbytes: int) -> tuple[PartId, ...]:
+        """Let a holder have so much in all.
 
-        More than the limit can be reserved: then no part stays.
+        Raises:
+            PoolExhaustedError: if it does not fit; then nothing has changed.
         """
-        self._reserved += nbytes
-        return self._make_room()
+        return self._gone(self.pool.claim(holder, nbytes))
 
-    def unreserve(self, nbytes: int) -> None:
-        """So much of what was reserved is free again."""
-        self._reserved -= nbytes
+    def unpin(self, parts: Sequence[PartId]) -> tuple[PartId, ...]:
+        """Give back what `pool.pin` got."""
+        return self._gone(self.pool.unpin(parts))
 
     def first_to_go(self, part: PartId) -> None:
         """Count a part as used before all others; absent ones are ignored."""
-        if part in self._handles:
-            self._handles.move_to_end(part, last=False)
+        self.pool.first_to_go(part)
 
     def discard(self, part: PartId) -> None:
         """Let go of a part; absent ones are ignored."""
-        handle = self._handles.pop(part, None)
-        if handle is not None:
-            self._nbytes -= handle.nbytes
+        self.pool.discard(part)
+        self._handles.pop(part, None)
 
-    def _make_room(self) -> tuple[PartId, ...]:
-        evicted = []
-        while self._handles and self._nbytes + self._reserved > self.limit:
-            oldest, gone = self._handles.popitem(last=False)
-            self._nbytes -= gone.nbytes
-            evicted.append(oldest)
-        return tuple(evicted)
+    def _gone(self, evicted: Iterable[PartId]) -> tuple[PartId, ...]:
+        gone = tuple(evicted)
+        for part in gone:
+            del self._handles[part]
+        return gone

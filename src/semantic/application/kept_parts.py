@@ -5,12 +5,13 @@ has no hole; what is in memory only is known only as long as it is in memory. Ow
 thread.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from semantic.application.hot_parts import HotParts
 from semantic.application.stored_tokens import StoredTokens
 from semantic.application.write_behind import WriteBehind
 from semantic.domain.block import BlockHeader, PartId, StoredPart
+from semantic.domain.block_pool import BlockPool, Holder
 from semantic.domain.cache_spec import BLOCK_SIZE
 from semantic.domain.ids import BlockKey
 from semantic.domain.prefix_index import PrefixIndex
@@ -26,7 +27,7 @@ class KeptParts:
         self,
         executor: ModelExecutor,
         writes: WriteBehind,
-        hot_bytes: int,
+        pool: BlockPool,
         tokens: StoredTokens,
         root: BlockKey,
     ) -> None:
@@ -36,8 +37,9 @@ class KeptParts:
         self._writes = writes
         self._tokens = tokens
         self.namespace = capabilities.namespace
+        self._root = root
         self._rule = spec.resume_rule if spec else ResumeRule()
-        self._hot = HotParts(hot_bytes)
+        self._hot = HotParts(pool)
         self._memory_only: set[PartId] = set()
         self.index = PrefixIndex(root, BLOCK_SIZE, self._rule, tokens.fetch)
 
@@ -58,17 +60,48 @@ class KeptParts:
         """Whether it is on disk, or on its way there."""
         return part in self.index and part not in self._memory_only
 
+    @property
+    def pool(self) -> BlockPool:
+        """The budget of all KV in memory. To be asked, not told: what goes must be forgotten."""
+        return self._hot.pool
+
+    def can_claim(self, holder: Holder, nbytes: int) -> bool:
+        """Whether a holder could have so much memory in all."""
+        return self._hot.pool.can_claim(holder, nbytes)
+
+    def claim(self, holder: Holder, nbytes: int) -> None:
+        """Let a holder have so much memory in all.
+
+        Raises:
+            PoolExhaustedError: if it does not fit; then nothing has changed.
+        """
+        self._gone_from_memory(self._hot.claim(holder, nbytes))
+
+    def pin(self, parts: Collection[PartId]) -> None:
+        """Keep parts in memory as long as somebody uses them; a pin may come before its part."""
+        self._hot.pool.pin(parts)
+
+    def unpin(self, parts: Sequence[PartId]) -> None:
+        """Parts, first blocks first, are used by one less."""
+        self._gone_from_memory(self._hot.unpin(parts))
+
     def reserve(self, nbytes: int) -> None:
-        """Make room in memory for what is going to be read."""
-        self._gone_from_memory(self._hot.reserve(nbytes))
+        """Make room in memory for more that is going to be read.
+
+        Raises:
+            PoolExhaustedError: if it does not fit; then nothing has changed.
+        """
+        self.claim(Holder.READING, self.pool.claimed(Holder.READING) + nbytes)
 
     def unreserve(self, nbytes: int) -> None:
         """What was reserved for has come, or will not come any more."""
-        self._hot.unreserve(nbytes)
+        self.claim(Holder.READING, self.pool.claimed(Holder.READING) - nbytes)
 
     def hold(self, part: PartId, handle: PartHandle) -> None:
         """Keep a part in memory, as long as nothing else wants the room."""
-        self._gone_from_memory(self._hot.put(part, handle))
+        # What has been forgotten while it was read is nobody's child any more.
+        parent = self.index.parent(part.key) or self._root
+        self._gone_from_memory(self._hot.put(part, parent, handle))
 
     def add(self, header: BlockHeader, handle: PartHandle, *, durable: bool) -> None:
         """Know a new part. A `durable` one is written; if that cannot be, it is in memory only."""

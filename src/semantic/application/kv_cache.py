@@ -6,6 +6,7 @@ left to compute; a block is kept only where its parent is, so that a chain has n
 the engine's thread.
 """
 
+import sys
 import weakref
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Tokens
@@ -20,6 +21,7 @@ from semantic.application.stored_tokens import StoredTokens
 from semantic.application.write_behind import WriteBehind
 from semantic.domain.block import BlockHeader, PartId, PartKind, StoredPart
 from semantic.domain.block_hash import TenantKeys, block_key, root_key, tenant_keys
+from semantic.domain.block_pool import BlockPool
 from semantic.domain.cache_spec import BLOCK_SIZE
 from semantic.domain.errors import IncompatibleCacheError
 from semantic.domain.ids import BlockKey, TenantId, TokenId
@@ -39,13 +41,15 @@ from semantic.ports.telemetry import Telemetry
 class CacheLimits:
     """`state_interval` is in tokens; of one conversation's resume points `resume_points` stay.
 
-    `silence_s`: for so long the store is waited for on the engine's thread.
+    `silence_s`: for so long the store is waited for on the engine's thread. `kv_bytes` is what all
+    KV in memory may take, of which blocks that nobody uses may take `hot_bytes`.
     """
 
     hot_bytes: int
     state_interval: int
     resume_points: int
     silence_s: float = SILENCE_S
+    kv_bytes: int = sys.maxsize
 
 
 class KvCache:
@@ -72,7 +76,8 @@ class KvCache:
         self._root = root_key(self._namespace, secret)
         self._running: list[weakref.ref[Chain]] = []
         tokens = StoredTokens(self._namespace, limits.silence_s, telemetry)
-        self.parts = KeptParts(executor, writes, limits.hot_bytes, tokens, self._root)
+        pool = BlockPool(limits.kv_bytes, limits.hot_bytes)
+        self.parts = KeptParts(executor, writes, pool, tokens, self._root)
         self._admission = DiskAdmission(self.parts, writes, self._root, telemetry)
 
     @property

@@ -88,6 +88,11 @@ class PrefixIndex:
         node = self._tree.block(key)
         return node.tenant if node else None
 
+    def parent(self, key: BlockKey) -> BlockKey | None:
+        """What that block follows; None if there is no such block."""
+        node = self._tree.block(key)
+        return node.parent if node else None
+
     def add(self, header: BlockHeader) -> None:
         """Make a part known. Adding one twice changes nothing; they come in any order."""
         self._tree.add(header)

@@ -1,18 +1,21 @@
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from semantic.application.hot_parts import HotParts
 from semantic.domain.block import PartId, PartKind
+from semantic.domain.block_pool import BlockPool, Holder
+from semantic.domain.errors import PoolExhaustedError
 from semantic.domain.ids import BlockKey
 
+ROOT = BlockKey("root")
 PARTS = [
     PartId(BlockKey(name), kind) for name in "abc" for kind in (PartKind.FULL, PartKind.SLIDING)
 ]
-KEYS = st.sampled_from(PARTS)
-A, B, C = PARTS[:3]
+A, ADDED, B, _, C, _ = PARTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,107 +24,124 @@ class Held:
     num_tokens: int = 1
 
 
+def hot_parts(limit: int, total: int = 100) -> HotParts:
+    return HotParts(BlockPool(total, limit))
+
+
 def test_the_least_recently_used_part_goes_first() -> None:
-    hot = HotParts(10)
-    assert hot.put(A, Held(4)) == ()
-    assert hot.put(B, Held(4)) == ()
+    hot = hot_parts(10)
+    assert hot.put(A, ROOT, Held(4)) == ()
+    assert hot.put(B, ROOT, Held(4)) == ()
     assert hot.get(A) == Held(4)
-    assert hot.put(C, Held(4)) == (B,)
+    assert hot.put(C, ROOT, Held(4)) == (B,)
     assert A in hot
-    assert hot.nbytes == 8
+    assert hot.get(B) is None
 
 
-def test_what_is_reserved_is_kept_free() -> None:
-    hot = HotParts(10)
-    hot.put(A, Held(4))
-    hot.put(B, Held(4))
-    assert hot.reserve(5) == (A,)
-    assert hot.put(C, Held(2)) == (B,)
-    hot.unreserve(5)
-    assert hot.put(A, Held(8)) == ()
-    assert hot.reserve(100) == (C, A)
-    assert len(hot) == 0
+def test_a_claim_takes_handles_away() -> None:
+    hot = hot_parts(10, total=10)
+    for part in (A, B):
+        hot.put(part, ROOT, Held(4))
+    assert hot.claim(Holder.READING, 5) == (A,)
+    assert list(map(hot.get, (A, B))) == [None, Held(4)]
+    with pytest.raises(PoolExhaustedError):
+        hot.claim(Holder.READING, 11)
+    assert B in hot
+
+
+def test_what_is_unpinned_stays_as_far_as_there_is_room() -> None:
+    hot = hot_parts(4)
+    hot.pool.pin([A, B])
+    for part in (A, B):
+        assert hot.put(part, ROOT, Held(4)) == ()
+    assert hot.unpin([A, B]) == (B,)
+    assert B not in hot
+    assert hot.get(A) == Held(4)
 
 
 def test_a_part_that_is_too_large_goes_alone() -> None:
-    hot = HotParts(10)
-    hot.put(A, Held(4))
-    assert hot.put(B, Held(11)) == (B,)
+    hot = hot_parts(10)
+    hot.put(A, ROOT, Held(4))
+    assert hot.put(B, ROOT, Held(11)) == (B,)
     assert A in hot
     assert B not in hot
 
 
 def test_a_part_put_again_takes_the_place_of_the_first() -> None:
-    hot = HotParts(10)
-    hot.put(A, Held(4))
-    assert hot.put(A, Held(10)) == ()
-    assert hot.nbytes == 10
+    hot = hot_parts(10)
+    hot.put(A, ROOT, Held(4))
+    assert hot.put(A, ROOT, Held(10)) == ()
+    assert hot.get(A) == Held(10)
     assert len(hot) == 1
 
 
 def test_with_no_room_at_all_nothing_is_held() -> None:
-    hot = HotParts(0)
-    assert hot.put(A, Held(1)) == (A,)
+    hot = hot_parts(0)
+    assert hot.put(A, ROOT, Held(1)) == (A,)
     assert len(hot) == 0
 
 
 def test_what_is_first_to_go_goes_before_what_was_used_less_recently() -> None:
-    hot = HotParts(12)
+    hot = hot_parts(12)
     for part in (A, B, C):
-        hot.put(part, Held(4))
+        hot.put(part, ROOT, Held(4))
     hot.first_to_go(C)
-    hot.first_to_go(PARTS[4])
-    assert PARTS[4] not in hot
-    assert hot.put(PARTS[3], Held(8)) == (C, A)
+    hot.first_to_go(ADDED)
+    assert ADDED not in hot
+    assert hot.put(ADDED, ROOT, Held(8)) == (C, B)
 
 
-class AgainstAModel(RuleBasedStateMachine):
-    """The model is a list of (key, bytes), the least recently used first."""
+class AgainstThePool(RuleBasedStateMachine):
+    """Handles are there exactly as long as their parts are in the pool."""
 
-    @initialize(limit=st.integers(0, 20))
-    def begin(self, limit: int) -> None:
-        self.limit = limit
-        self.hot = HotParts(limit)
-        self.model: dict[PartId, Held] = {}
+    parts = st.sampled_from(PARTS)
 
-    @rule(key=KEYS, nbytes=st.integers(0, 12))
-    def put(self, key: PartId, nbytes: int) -> None:
-        self.model.pop(key, None)
-        expected = []
-        if nbytes > self.limit:
-            expected = [key]
-        else:
-            self.model[key] = Held(nbytes)
-            while sum(held.nbytes for held in self.model.values()) > self.limit:
-                oldest = next(iter(self.model))
-                del self.model[oldest]
-                expected.append(oldest)
-        assert self.hot.put(key, Held(nbytes)) == tuple(expected)
+    @initialize(limit=st.integers(0, 20), more=st.integers(0, 20))
+    def begin(self, limit: int, more: int) -> None:
+        self.hot = hot_parts(limit, limit + more)
+        self.handles: dict[PartId, Held] = {}
+        self.pinned: list[PartId] = []
 
-    @rule(key=KEYS)
-    def get(self, key: PartId) -> None:
-        held = self.model.pop(key, None)
-        if held is not None:
-            self.model[key] = held
-        assert self.hot.get(key) == held
+    def went(self, parts: tuple[PartId, ...]) -> None:
+        for part in parts:
+            del self.handles[part]
 
-    @rule(key=KEYS)
-    def first_to_go(self, key: PartId) -> None:
-        if key in self.model:
-            self.model = {key: self.model[key], **self.model}
-        self.hot.first_to_go(key)
+    @rule(part=parts, nbytes=st.integers(0, 12))
+    def put(self, part: PartId, nbytes: int) -> None:
+        self.handles[part] = Held(nbytes)
+        parent = ROOT if part.key == "a" else BlockKey("a")
+        self.went(self.hot.put(part, parent, Held(nbytes)))
 
-    @rule(key=KEYS)
-    def discard(self, key: PartId) -> None:
-        self.model.pop(key, None)
-        self.hot.discard(key)
+    @rule(part=parts)
+    def get(self, part: PartId) -> None:
+        assert self.hot.get(part) == self.handles.get(part)
+
+    @rule(part=parts)
+    def discard(self, part: PartId) -> None:
+        self.hot.discard(part)
+        self.handles.pop(part, None)
+
+    @rule(part=parts)
+    def pin(self, part: PartId) -> None:
+        self.hot.pool.pin([part])
+        self.pinned.append(part)
+
+    @precondition(lambda self: bool(self.pinned))
+    @rule()
+    def unpin(self) -> None:
+        self.went(self.hot.unpin([self.pinned.pop()]))
+
+    @rule(nbytes=st.integers(0, 40))
+    def claim(self, nbytes: int) -> None:
+        if self.hot.pool.can_claim(Holder.RUNNING, nbytes):
+            self.went(self.hot.claim(Holder.RUNNING, nbytes))
 
     @invariant()
-    def the_same_as_the_model_and_within_the_limit(self) -> None:
-        assert self.hot.nbytes == sum(held.nbytes for held in self.model.values()) <= self.limit
-        assert len(self.hot) == len(self.model)
-        assert all(key in self.hot for key in self.model)
+    def as_many_as_in_the_pool(self) -> None:
+        self.hot.pool.check()
+        assert len(self.hot) == len(self.hot.pool) == len(self.handles)
+        assert all(part in self.hot and part in self.hot.pool for part in self.handles)
 
 
-TestAgainstAModel = AgainstAModel.TestCase
-TestAgainstAModel.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestAgainstThePool = AgainstThePool.TestCase
+TestAgainstThePool.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

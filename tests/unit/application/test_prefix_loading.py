@@ -9,6 +9,7 @@ from tests.fakes.small_engine import SmallEngine, right_answer
 from tests.unit.application.test_engine_work import LONG, Bench, Tokens
 
 from semantic.domain.block import PartId, PartKind
+from semantic.domain.block_pool import Holder
 from semantic.domain.cache_spec import ModelCacheSpec
 from semantic.domain.ids import DEFAULT_TENANT
 from semantic.domain.step_plan import StepPlan, StepResult
@@ -133,8 +134,9 @@ class TestTurns:
         assert len(bench.work._loading._reads) == 4  # of two of them
         disk.release()
         while any(not listener.ends for listener in listeners):
-            hot = bench.engine.cache.parts._hot
-            assert hot.nbytes + hot._reserved <= hot.limit
+            pool = bench.engine.cache.parts.pool
+            assert pool.cached <= pool.cached_limit
+            assert pool.claimed(Holder.READING) <= pool.cached_limit
             if bench.work.idle:
                 bench.arrive()
             else:
@@ -142,7 +144,7 @@ class TestTurns:
         for prompt, listener in zip(PROMPTS, listeners, strict=False):
             assert listener.answer() == right_answer(prompt, 8)
             assert listener.cached == 512
-        assert bench.engine.cache.parts._hot._reserved == 0
+        assert bench.engine.cache.parts.pool.claimed(Holder.READING) == 0
         bench.close()
 
     def test_what_is_larger_than_memory_is_read_alone(self) -> None:
@@ -250,7 +252,7 @@ class TestHungDisk:
         assert not bench.parts.reader.hangs
         for prompt in PROMPTS[:4]:
             assert bench.answer(prompt).cached == 512
-        assert bench.engine.cache.parts._hot._reserved == 0
+        assert bench.engine.cache.parts.pool.claimed(Holder.READING) == 0
         bench.close()
 
     def test_requests_that_end_early_do_not_hide_that_it_hangs(self) -> None:
@@ -311,7 +313,7 @@ def test_whatever_the_disk_does_every_request_is_answered_right(model: str) -> N
         for n, listener in enumerate(listeners):
             assert listener.answer() == right_answer((*PROMPTS[(number + n) % 4], n), 8)
     assert {"unreadable", "damaged", "absent"} <= set(disk.faults)
-    assert bench.engine.cache.parts._hot._reserved == 0
+    assert bench.engine.cache.parts.pool.claimed(Holder.READING) == 0
     assert bench.work._loading._reads == {}
     disk.share = 0.0
     bench.close()
