@@ -268,7 +268,8 @@ class PrefixLoading:
                 self._guarded(job, partial(self._plan_less, loading=loading))
 
     def _plan_less(self, job: Job, loading: Loading) -> None:
-        loading.most_bytes = self._parts.cache.parts.room
+        pool = self._parts.cache.parts.pool
+        loading.most_bytes = pool.free + pool.cached
         del self._jobs[job.sequence.id]
         self._plan(job, loading)
 
