@@ -180,7 +180,9 @@ class SmallEngine:
         """A new process over the same stores."""
         return SmallEngine(
             executor=ScriptedExecutor(
-                self.executor.spec, self.executor.choose, trusting=self.executor.trusting,
+                self.executor.spec,
+                self.executor.choose,
+                trusting=self.executor.trusting,
                 bytes_per_token=self.executor.bytes_per_token,
             ),
             blocks=self.blocks,

@@ -52,9 +52,7 @@ class EngineMachine(RuleBasedStateMachine):
         answer=st.sampled_from([1, 3, 20, 90]),
         agent=st.sampled_from([None, "a", "b"]),
     )
-    def come(
-        self, stem: int, length: int, own: list[int], answer: int, agent: str | None
-    ) -> None:
+    def come(self, stem: int, length: int, own: list[int], answer: int, agent: str | None) -> None:
         if len(self.requests) >= 8:
             return
         prompt = (*STEMS[stem][:length], *own)

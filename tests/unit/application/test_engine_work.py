@@ -1,7 +1,5 @@
 """Everything on one thread: the test is the engine's thread."""
 
-import queue
-
 import pytest
 from tests.fakes.faulty_executor import FaultyExecutor
 from tests.fakes.letter_tokenizer import LetterTokenizer
@@ -19,12 +17,11 @@ from semantic.application.engine_job import (
     JobStarted,
     JobText,
 )
-from semantic.application.engine_work import EngineWork
 from semantic.application.scheduler import SchedulerLimits
-from semantic.domain.block import PartId, PartKind, StoredPart
+from semantic.domain.block import PartId, PartKind
 from semantic.domain.chat import FinishReason
 from semantic.domain.errors import EngineError
-from semantic.domain.ids import DEFAULT_TENANT, BlockKey, SequenceId, TokenId
+from semantic.domain.ids import DEFAULT_TENANT, BlockKey, SequenceId
 from semantic.domain.sequence import SequenceState
 
 LONG: Tokens = tuple(number * 7 % 95 for number in range(700))

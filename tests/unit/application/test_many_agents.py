@@ -34,9 +34,7 @@ class TestMemory:
 
     def bench(self, kv_bytes: int, hot_bytes: int = 1 << 20, model: str = "uniform") -> Bench:
         executor = ScriptedExecutor(SPECS[model], bytes_per_token=100)
-        return Bench(
-            SmallEngine(executor=executor, kv_bytes=kv_bytes, hot_bytes=hot_bytes)
-        )
+        return Bench(SmallEngine(executor=executor, kv_bytes=kv_bytes, hot_bytes=hot_bytes))
 
     @pytest.mark.parametrize("model", MODELS)
     def test_who_came_last_gives_way_and_goes_on_later(self, model: str) -> None:
