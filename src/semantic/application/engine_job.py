@@ -23,6 +23,14 @@ class JobStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class JobProgress:
+    """So many of the prompt's tokens have their KV."""
+
+    computed: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class JobText:
     """More of the answer."""
 
@@ -50,7 +58,7 @@ class JobFailed:
     error: SemanticError
 
 
-JobEvent = JobStarted | JobText | JobEnded | JobFailed
+JobEvent = JobStarted | JobProgress | JobText | JobEnded | JobFailed
 
 
 @dataclass(slots=True)

@@ -12,7 +12,14 @@ from dataclasses import dataclass
 from functools import partial
 
 from semantic.application.block_reader import BlockReader
-from semantic.application.engine_job import Job, JobFailed, JobStarted, JobText, Loading
+from semantic.application.engine_job import (
+    Job,
+    JobFailed,
+    JobProgress,
+    JobStarted,
+    JobText,
+    Loading,
+)
 from semantic.application.kv_cache import KvCache
 from semantic.application.prefix_loading import LoadingLimits, LoadingParts, PrefixLoading
 from semantic.application.scheduler import Scheduler
@@ -160,6 +167,7 @@ class EngineWork:
             job.sequence.prefilled(len(plan.prefill.tokens))
             # After the last chunk the first token is awaited; sealing comes once it is out.
             if not plan.prefill.last:
+                self._guarded(job, _tell_progress)
                 job.context.run(self._capture, job)
 
     def _took(self, job: Job, token: TokenId) -> None:
@@ -252,6 +260,10 @@ class EngineWork:
             for job in list(self._jobs.values()):
                 if job.sequence.state in in_engine:
                     job.context.run(self._fail, job, error)
+
+
+def _tell_progress(job: Job) -> None:
+    job.emit(JobProgress(job.sequence.num_computed, job.sequence.num_prompt))
 
 
 def _attached(use: BlockUse, held: dict[PartId, PartHandle]) -> AttachedBlock:

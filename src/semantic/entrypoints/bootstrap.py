@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
-from semantic.adapters.config.settings import Settings, StoreSettings
+from semantic.adapters.config.settings import EngineSettings, Settings, StoreSettings
 from semantic.adapters.inbound.admin import AdminAccess
 from semantic.adapters.inbound.app import create_app
 from semantic.adapters.inbound.limits import Limits
@@ -28,7 +28,7 @@ from semantic.application.agent_deletion import Forgettable
 from semantic.application.agents import AgentLimits, Agents
 from semantic.application.block_reader import BlockReader
 from semantic.application.disk_threads import SILENCE_S, DiskThreads
-from semantic.application.engine_loop import EngineLoop
+from semantic.application.engine_loop import EngineLoop, LoopLimits
 from semantic.application.engine_work import EngineParts
 from semantic.application.generation import AnsweringModel, Generation, GenerationLimits
 from semantic.application.kv_cache import CacheLimits, KvCache
@@ -95,7 +95,7 @@ def build(settings: Settings, admin_token: str) -> Application:
     keeper = _keeper(settings.store, blocks, clock, telemetry)
     writes = WriteBehind(blocks, records, settings.store.queue_bytes, telemetry, keeper)
     tiers = TieredStore(blocks, writes)
-    engine = EngineLoop(settings.engine.max_batch + settings.engine.max_waiting, telemetry)
+    engine = EngineLoop(_loop_limits(settings.engine), clock, telemetry)
     models: list[LoadedModel] = []
     silence_s = min(SILENCE_S, settings.store.read_timeout_s)
 
@@ -149,6 +149,7 @@ def build(settings: Settings, admin_token: str) -> Application:
             settings.store.commit_timeout_s,
             awaits_commit=settings.store.durability == "full",
         ),
+        clock,
         telemetry,
     )
     http = settings.server
@@ -164,6 +165,10 @@ def build(settings: Settings, admin_token: str) -> Application:
         admin=AdminAccess(administration, admin_token),
     )
     return Application(app, info, generation, engine, writes, blocks, lock, telemetry)
+
+
+def _loop_limits(engine: EngineSettings) -> LoopLimits:
+    return LoopLimits(engine.max_batch + engine.max_waiting, engine.step_timeout_s)
 
 
 def _keeper(

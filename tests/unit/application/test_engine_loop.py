@@ -358,7 +358,7 @@ class Traffic:
                 assert len(end.generated) == job.sequence.max_tokens
         if self.engine.executor.fail_on_run is None:
             assert failed == 0
-        assert self.engine.loop._unfinished == 0
+        assert self.engine.loop.unfinished == 0
 
 
 @pytest.mark.parametrize("seed", range(6))

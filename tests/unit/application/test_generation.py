@@ -93,6 +93,7 @@ class Server:
         max_context: int = 8192,
         commit_timeout_s: float = PATIENCE_S,
         awaits_commit: bool = True,
+        max_kv_tokens: int | None = None,
     ) -> None:
         self.engine = engine or SmallEngine(ScriptedExecutor(choose=letters))
         self.tokenizer = LetterTokenizer()
@@ -110,10 +111,12 @@ class Server:
                 ModelInfo("tiny", created=1, max_context=max_context),
                 self.tokenizer,
                 spec is None or spec.resume_rule.anywhere,
+                max_kv_tokens,
             ),
             self.engine.loop,
             self.agents,
             GenerationLimits(5, commit_timeout_s, awaits_commit),
+            self.engine.clock,
             self.engine.telemetry,
         )
 
@@ -126,7 +129,7 @@ class Server:
         self.engine.blocks.writing.open()
         self.engine.agents.writing.open()
         self.engine.close()
-        assert self.engine.loop._unfinished == 0
+        assert self.engine.loop.unfinished == 0
 
     def restarted(self) -> "Server":
         self.stop()

@@ -121,6 +121,7 @@ class EngineSettings(_Section):
     chunk_tokens_cpu: Count
     chunk_tokens_gpu: Count
     chunk_tokens_shared: Count
+    step_timeout_s: Seconds
     blas_threads: Annotated[int, Field(ge=0, le=1024)]
 
 
