@@ -57,7 +57,7 @@ def test_streams_the_same_answer_in_pieces_and_ends_with_usage(client: OpenAI) -
 def test_a_long_prompt_tells_its_progress_and_every_answer_its_times(
     client: OpenAI, shared_server: ServerProcess
 ) -> None:
-    question = "".join(f"{number} is a number. " for number in range(300)) + QUESTION
+    question = "".join(f"{number} is a number. " for number in range(120)) + QUESTION
     body = {
         "model": MODEL,
         "messages": [{"role": "user", "content": question}],
