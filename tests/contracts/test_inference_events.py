@@ -12,6 +12,7 @@ from semantic.domain.chat import (
     Finished,
     GenerationEvent,
     GenerationRequest,
+    Progress,
     Role,
     Started,
     TextDelta,
@@ -23,11 +24,17 @@ from semantic.ports.inference import Inference
 
 
 def check_order(events: Sequence[GenerationEvent]) -> None:
-    """`Started`, any number of `TextDelta`s, `Finished`; the counts fit together."""
+    """`Started`, any number of `TextDelta`s, `Finished`; the counts fit together.
+
+    Progress, which grows, comes anywhere between the first and the last.
+    """
     first, *between, last = events
     assert isinstance(first, Started)
     assert isinstance(last, Finished)
-    assert all(isinstance(event, TextDelta) for event in between)
+    assert all(isinstance(event, TextDelta | Progress) for event in between)
+    computed = [event.computed_tokens for event in between if isinstance(event, Progress)]
+    assert computed == sorted(computed)
+    assert all(count <= first.prompt_tokens for count in computed)
     assert last.usage.prompt_tokens == first.prompt_tokens
     assert 0 <= last.usage.cached_tokens < last.usage.prompt_tokens
 

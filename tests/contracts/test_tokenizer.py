@@ -1,6 +1,7 @@
 """What every tokenizer does. Each implementation is run through the same tests."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,20 @@ class TestTokenizer:
         given_out = "".join(map(first.add, half))
         assert "".join(map(second.add, tokenizer.encode("a"))) == "a"
         assert given_out + "".join(map(first.add, rest)) + first.finish() == "é"
+
+    def test_threads_may_use_it_at_once(self, tokenizer: Tokenizer) -> None:
+        def check(number: int) -> bool:
+            text = f"{number} naïve café 日本語 " * (1 + number % 5 * 10)
+            tokens = tokenizer.encode(text)
+            return tokenizer.decode(tokens) == text == "".join(streamed(tokenizer, tokens))
+
+        with ThreadPoolExecutor(8) as threads:
+            assert all(threads.map(check, range(40)))
+
+    def test_a_first_use_by_many_threads_is_no_clash(self, default_model_dir: Path) -> None:
+        fresh = MlxTokenizer.load(default_model_dir)
+        with ThreadPoolExecutor(8) as threads:
+            assert len(set(threads.map(fresh.encode, ["hello"] * 16))) == 1
 
     def test_render_opens_the_assistants_turn(self, tokenizer: Tokenizer) -> None:
         text = tokenizer.render([ChatMessage(Role.USER, "Hello <b>&amp;</b> 世界")])

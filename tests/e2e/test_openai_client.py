@@ -54,6 +54,34 @@ def test_streams_the_same_answer_in_pieces_and_ends_with_usage(client: OpenAI) -
     assert chunks[-1].usage.prompt_tokens == 37
 
 
+def test_a_long_prompt_tells_its_progress_and_every_answer_its_times(
+    client: OpenAI, shared_server: ServerProcess
+) -> None:
+    question = "".join(f"{number} is a number. " for number in range(120)) + QUESTION
+    body = {
+        "model": MODEL,
+        "messages": [{"role": "user", "content": question}],
+        "max_tokens": 2,
+        "temperature": 0,
+        "stream": True,
+    }
+    answer = httpx.post(f"{shared_server.url}/chat/completions", json=body, timeout=120)
+    lines = answer.text.split("\n")
+    told = [at for at, line in enumerate(lines) if line.startswith(": prefill ")]
+    first_text = next(at for at, line in enumerate(lines) if '"content":' in line[:-1] and at > 2)
+    assert told
+    assert told[0] < first_text
+    computed, total = map(int, lines[told[0]].removeprefix(": prefill ").split("/"))
+    assert 0 < computed < total
+    *_, last = client.chat.completions.create(
+        model=MODEL, messages=[{"role": "user", "content": question}], max_tokens=2, stream=True
+    )
+    timings = (last.model_extra or {})["timings"]
+    assert timings["cache_n"] + timings["prompt_n"] == total
+    assert timings["cache_n"] == total - 1
+    assert 0 < timings["queued_ms"] < timings["ttft_ms"]
+
+
 def test_a_second_turn_reuses_the_prompt_and_the_reply(client: OpenAI) -> None:
     headers = {"X-Agent-ID": "second-turn"}
     first = client.chat.completions.create(

@@ -14,6 +14,7 @@ from semantic.domain.chat import (
     GenerationRequest,
     Started,
     TextDelta,
+    Timings,
     Usage,
 )
 from semantic.ports.inference import ModelInfo
@@ -28,6 +29,8 @@ class Pause(enum.Enum):
 Step = GenerationEvent | Exception | Pause | float
 """An event to send, an error to raise, or seconds to wait."""
 
+TIMINGS = Timings(queued_s=0.25, prefill_s=0.5, decode_s=2.0)
+
 MODEL = ModelInfo(model_id="scripted", created=1_700_000_000, max_context=4096)
 
 
@@ -39,7 +42,7 @@ def answer(
     return (
         Started(prompt_tokens=10, cached_tokens=cached),
         *(TextDelta(piece) for piece in pieces),
-        Finished(reason, usage),
+        Finished(reason, usage, TIMINGS),
     )
 
 
@@ -54,6 +57,7 @@ class ScriptedInference:
     script: Sequence[Step] = answer("Hel", "lo")
     refusal: Exception | None = None
     is_ready: bool = True
+    ails: str | None = None
     serving: tuple[ModelInfo, ...] = (MODEL,)
     requests: list[GenerationRequest] = field(default_factory=list)
     working: threading.Event = field(default_factory=threading.Event)
@@ -70,7 +74,10 @@ class ScriptedInference:
         return self.serving
 
     def ready(self) -> bool:
-        return self.is_ready
+        return self.is_ready and not self.ails
+
+    def failure(self) -> str | None:
+        return self.ails
 
 
 class ScriptedEvents(EventStream):

@@ -15,7 +15,7 @@ from tests.fakes.scripted_executor import Chooser, ScriptedExecutor, hashed_choi
 from semantic.application.block_reader import BlockReader
 from semantic.application.disk_threads import SILENCE_S
 from semantic.application.engine_job import Job, JobEnded, JobEvent, JobFailed, JobStarted
-from semantic.application.engine_loop import EngineLoop
+from semantic.application.engine_loop import EngineLoop, LoopLimits
 from semantic.application.engine_work import EngineParts
 from semantic.application.kv_cache import CacheLimits, KvCache
 from semantic.application.prefix_loading import LoadingLimits
@@ -135,6 +135,7 @@ class SmallEngine:
     disk: BlockStore | None = None
     limits: SchedulerLimits = field(default_factory=lambda: SchedulerLimits(4, 512, 256))
     max_jobs: int = 64
+    step_timeout_s: float = 300.0
 
     def __post_init__(self) -> None:
         self.writes = WriteBehind(self.blocks, self.agents, self.queue_bytes, self.telemetry)
@@ -148,7 +149,9 @@ class SmallEngine:
             self.kv_bytes,
         )
         self.cache = KvCache(self.executor, self.writes, limits, self.telemetry, SECRET)
-        self.loop = EngineLoop(self.max_jobs, self.telemetry)
+        self.loop = EngineLoop(
+            LoopLimits(self.max_jobs, self.step_timeout_s), self.clock, self.telemetry
+        )
 
     def parts(self) -> EngineParts:
         self.cache.discover(self.tiers)

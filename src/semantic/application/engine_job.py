@@ -24,7 +24,7 @@ class JobStarted:
 
 @dataclass(frozen=True, slots=True)
 class JobProgress:
-    """`computed` of the prompt's `total` tokens have KV."""
+    """So many of the prompt's tokens have their KV."""
 
     computed: int
     total: int

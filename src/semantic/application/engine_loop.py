@@ -1,7 +1,8 @@
 """The only thread that touches the engine and the cache, and the inbox in front of it.
 
 Owns the thread's life and what crosses into it. What is done there is `engine_work`'s.
-Invariant: once a job has been accepted it gets its last event, even if the thread dies.
+Invariant: once a job has been accepted it gets its last event, even if the thread dies; and where
+it hangs, or is lost with what it owed, that can be seen from outside.
 """
 
 import queue
@@ -12,11 +13,24 @@ from functools import partial
 
 from semantic.application.engine_job import Job
 from semantic.application.engine_work import EngineParts, EngineWork
+from semantic.application.room import Room
 from semantic.domain.block import PartId, StoredPart
-from semantic.domain.errors import EngineError, PoolExhaustedError
+from semantic.domain.errors import EngineError
 from semantic.domain.ids import SequenceId
 from semantic.domain.lineage import Lineage
+from semantic.ports.clock import Clock
 from semantic.ports.telemetry import Telemetry
+
+
+@dataclass(frozen=True, slots=True)
+class LoopLimits:
+    """At most `max_jobs` jobs may be accepted and unfinished.
+
+    `step_timeout_s`: an engine that takes longer for one turn hangs.
+    """
+
+    max_jobs: int
+    step_timeout_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,25 +64,48 @@ _Message = _Submit | _Cancel | _Arrived | _Drop | _Stop
 
 
 class EngineLoop:
-    """Start it once; `submit`, `cancel` and `stop` may be called from any thread.
+    """Start it once; everything else may be asked from any thread."""
 
-    At most `max_jobs` jobs may be accepted and unfinished.
-    """
-
-    def __init__(self, max_jobs: int, telemetry: Telemetry) -> None:
-        self._max_jobs = max_jobs
+    def __init__(self, limits: LoopLimits, clock: Clock, telemetry: Telemetry) -> None:
+        self._step_timeout_s = limits.step_timeout_s
+        self._room = Room(limits.max_jobs, clock)
+        self._clock = clock
         self._telemetry = telemetry
         self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._unfinished = 0
         self._alive = False
+        self._died = False
+        self._turn_began: float | None = None
         self._thread: threading.Thread | None = None
         self._ended = threading.Event()
 
     @property
     def alive(self) -> bool:
         """Whether a job would be worked on."""
-        return self._alive
+        return self._alive and self.failure is None
+
+    @property
+    def failure(self) -> str | None:
+        """Why it does not work though nobody stopped it; None if that is not so.
+
+        One that hangs may come back.
+        """
+        if self._died:
+            return "the engine has died"
+        began = self._turn_began  # once: it is the other thread's
+        if began is None or self._clock.monotonic() - began <= self._step_timeout_s:
+            return None
+        return f"the engine has been at one step for more than {self._step_timeout_s:g} s"
+
+    @property
+    def ended(self) -> bool:
+        """Whether its work is over: no event comes after that."""
+        return self._ended.is_set()
+
+    @property
+    def unfinished(self) -> int:
+        """Jobs that were accepted and have not ended."""
+        return self._room.unfinished
 
     def start(self, build: Callable[[], EngineParts]) -> None:
         """Start the thread; return once `build` has run on it, since the engine belongs to it.
@@ -90,16 +127,11 @@ class EngineLoop:
 
         Raises:
             PoolExhaustedError: if too many jobs are unfinished.
-            EngineError: if the engine is not running.
+            EngineError: if the engine is not running, or hangs.
         """
         with self._lock:
-            if not self._alive:
-                raise EngineError("the engine is not running")
-            if self._unfinished >= self._max_jobs:
-                raise PoolExhaustedError(
-                    f"{self._unfinished} requests are waiting or running already; try again later"
-                )
-            self._unfinished += 1
+            self._check_alive()
+            self._room.take()
             self._inbox.put(_Submit(job))
 
     def cancel(self, sequence: SequenceId) -> None:
@@ -112,11 +144,10 @@ class EngineLoop:
         """Forget blocks, see `KvCache.drop`; `done` hears which, on the engine's thread.
 
         Raises:
-            EngineError: if the engine is not running.
+            EngineError: if the engine is not running, or hangs.
         """
         with self._lock:
-            if not self._alive:
-                raise EngineError("the engine is not running")
+            self._check_alive()
             self._inbox.put(_Drop(own, others, done))
 
     def stop(self, timeout_s: float) -> bool:
@@ -130,6 +161,7 @@ class EngineLoop:
         self, build: Callable[[], EngineParts], outcome: "queue.SimpleQueue[BaseException | None]"
     ) -> None:
         self._work(build, outcome)
+        self._turn_began = None
         self._ended.set()
         # The thread itself must not end: an engine's library may tear down its thread's state then,
         # and abort the process if the interpreter is being finalised meanwhile. MLX does.
@@ -151,21 +183,38 @@ class EngineLoop:
             while self._receive(work):
                 work.turn()
         except BaseException as error:  # noqa: BLE001 - a bug must not leave requests hanging
-            self._telemetry.error("engine_died", error=repr(error))
-            end_all = partial(work.fail_all, EngineError(f"the engine has died: {error!r}"))
-        self._shut(work, end_all)
-        parts.reader.close()
+            end_all = partial(work.fail_all, self._dead(error))
+        try:
+            self._shut(work, end_all)
+            parts.reader.close()
+        except BaseException as error:  # noqa: BLE001 - who waits in vain looks after the engine
+            self._dead(error)
 
     def _receive(self, work: EngineWork) -> bool:
         """Pass on what has come; wait if there is nothing else to do. False: time to stop."""
         idle = work.idle
+        self._turn_began = None if idle else self._clock.monotonic()
         try:
             message = self._inbox.get(block=idle, timeout=work.patience() if idle else None)
+            self._turn_began = self._clock.monotonic()
             while self._pass_on(work, message):
+                if work.hurried:
+                    return True
                 message = self._inbox.get_nowait()
         except queue.Empty:
+            self._turn_began = self._clock.monotonic()
             return True
         return False
+
+    def _dead(self, error: BaseException) -> EngineError:
+        """The engine dies of `error`: what jobs are told of it."""
+        self._died = True
+        self._telemetry.error("engine_died", error=repr(error))
+        return EngineError(f"the engine has died: {error!r}")
+
+    def _check_alive(self) -> None:
+        if not self.alive:
+            raise EngineError(self.failure or "the engine is not running")
 
     @staticmethod
     def _pass_on(work: EngineWork, message: _Message) -> bool:
@@ -199,4 +248,4 @@ class EngineLoop:
 
     def _closed(self) -> None:
         with self._lock:
-            self._unfinished -= 1
+            self._room.give_back()

@@ -187,7 +187,8 @@ class EngineWork:
         sequence.marks = self._parts.cache.marks(sequence)
         self._loading.begin(job)
 
-    def _refuse(self, job: Job) -> None:
+    @staticmethod
+    def _refuse(_job: Job) -> None:
         """Nothing is in work, and there is no room all the same: it would wait for ever."""
         raise PoolExhaustedError("the memory for KV does not hold this request")
 
@@ -237,13 +238,8 @@ class EngineWork:
             job.sequence.prefilled(len(plan.prefill.tokens))
             # After the last chunk the first token is awaited; sealing comes once it is out.
             if not plan.prefill.last:
+                self._guarded(job, _tell_progress)
                 job.context.run(self._capture, job)
-            self._guarded(job, self._tell_progress)
-
-    @staticmethod
-    def _tell_progress(job: Job) -> None:
-        sequence = job.sequence
-        job.emit(JobProgress(min(sequence.num_computed, sequence.num_prompt), sequence.num_prompt))
 
     def _took(self, job: Job, token: TokenId) -> None:
         """A token has come: show it, and decide whether it was the last."""
@@ -389,6 +385,12 @@ class EngineWork:
     def _fail_all_in_engine(self, error: Exception) -> None:
         for job in [job for job in self._jobs.values() if job.sequence.state in _IN_ENGINE]:
             job.context.run(self._fail, job, error)
+
+
+def _tell_progress(job: Job) -> None:
+    sequence = job.sequence
+    if not sequence.interrupted:  # once told, it never falls
+        job.emit(JobProgress(sequence.num_computed, sequence.num_prompt))
 
 
 def _attached(use: BlockUse, held: dict[PartId, PartHandle]) -> AttachedBlock:

@@ -2,33 +2,39 @@
 
 Implements the port `Inference`. An answer's last event waits until its memory is safe, or, as the
 settings say, only until it is handed to the writer. Runs on the event loop; text is tokenized on
-one thread of its own, the engine works on another.
+threads of its own, the engine works on another. Invariant: an answer that was begun ends; whatever
+it waits for, a disk, a tokenizer, an engine that hangs, it waits for with an end.
 """
 
 import asyncio
 import itertools
 from collections.abc import Awaitable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from semantic.application.agents import Agents, OpenAgent
+from semantic.application.answer_clock import AnswerClock
 from semantic.application.answer_stream import AnswerStream
 from semantic.application.chain import Chain
-from semantic.application.engine_job import Job, JobEnded, JobEvent, JobFailed, JobStarted, JobText
+from semantic.application.engine_job import (
+    Job,
+    JobEnded,
+    JobFailed,
+    JobProgress,
+    JobStarted,
+    JobText,
+)
 from semantic.application.engine_loop import EngineLoop
+from semantic.application.job_events import JobEvents
 from semantic.application.system_prefix import SystemPrefix
 from semantic.application.text_stream import TextStream
+from semantic.application.text_work import TextWork
 from semantic.domain.agent import Recall, Segment, recall
-from semantic.domain.chat import Finished, GenerationRequest, Started, TextDelta, Usage
-from semantic.domain.errors import (
-    ContextLengthError,
-    EngineError,
-    InvalidRequestError,
-    ModelNotFoundError,
-)
+from semantic.domain.answer_length import AnswerLength
+from semantic.domain.chat import Finished, GenerationRequest, Progress, Started, TextDelta, Usage
+from semantic.domain.errors import EngineError, InvalidRequestError, ModelNotFoundError
 from semantic.domain.ids import PUBLIC, SequenceId, TokenId
 from semantic.domain.sequence import Sequence
+from semantic.ports.clock import Clock
 from semantic.ports.inference import ModelInfo
 from semantic.ports.telemetry import Telemetry
 from semantic.ports.tokenizer import Tokenizer
@@ -48,11 +54,15 @@ class GenerationLimits:
 
 @dataclass(frozen=True, slots=True)
 class AnsweringModel:
-    """What answers. `resumes_anywhere`: whether its memory can be continued from any position."""
+    """What answers. `resumes_anywhere`: whether its memory can be continued from any position.
+
+    `max_kv_tokens`: how many tokens of one request the KV budget holds; None if any number.
+    """
 
     info: ModelInfo
     tokenizer: Tokenizer
     resumes_anywhere: bool
+    max_kv_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +90,7 @@ class Generation:
         engine: EngineLoop,
         agents: Agents,
         limits: GenerationLimits,
+        clock: Clock,
         telemetry: Telemetry,
     ) -> None:
         self._model = model.info
@@ -88,9 +99,13 @@ class Generation:
         self._engine = engine
         self._agents = agents
         self._limits = limits
+        self._length = AnswerLength(
+            model.info.max_context, limits.default_max_tokens, model.max_kv_tokens
+        )
+        self._clock = clock
         self._telemetry = telemetry
         self._ids = itertools.count()
-        self._text_thread = ThreadPoolExecutor(1, thread_name_prefix="tokenizer")
+        self._text = TextWork()
         self._running: set[asyncio.Task[None]] = set()
 
     def models(self) -> tuple[ModelInfo, ...]:
@@ -101,8 +116,13 @@ class Generation:
         """Whether a request would be worked on."""
         return self._engine.alive
 
+    def failure(self) -> str | None:
+        """Why no request would be worked on though nobody stops the server; see the port."""
+        return self._engine.failure
+
     async def generate(self, request: GenerationRequest) -> AnswerStream:
         """Admit a request and return its events; see the port."""
+        clock = AnswerClock(self._clock)
         if request.model != self._model.model_id:
             raise ModelNotFoundError(request.model, tried=(f"served: {self._model.model_id}",))
         agent = None
@@ -110,8 +130,8 @@ class Generation:
             agent = await self._agents.open(request.agent, request.tenant)
         try:
             prompt = await self._prompt(request, agent)
-            max_tokens = self._room(request, len(prompt.tokens))
-            answer = _Answer(request, prompt, max_tokens, SequenceId(next(self._ids)))
+            max_tokens = self._length.of(len(prompt.tokens), request.sampling.max_tokens)
+            answer = _Answer(request, prompt, max_tokens, SequenceId(next(self._ids)), clock)
             stream = await self._submit(answer, agent)
         except BaseException:
             if agent:
@@ -140,33 +160,13 @@ class Generation:
                 prompt, system_end=self._system_prefix.end(request.messages, prompt.tokens)
             )
 
-        loop = asyncio.get_running_loop()
-        prompt = await loop.run_in_executor(self._text_thread, tokenize)
+        prompt = await self._text.done(tokenize)
         if not prompt.tokens:
             raise InvalidRequestError("the messages hold no text", field="messages")
         return prompt
 
-    def _room(self, request: GenerationRequest, prompt_tokens: int) -> int:
-        """Tokens the answer may have."""
-        room = self._model.max_context - prompt_tokens
-        wanted = request.sampling.max_tokens
-        if room < 1:
-            raise ContextLengthError(
-                f"the messages take {prompt_tokens} tokens and leave no room for an answer in "
-                f"this model's context of {self._model.max_context}",
-                field="messages",
-            )
-        if wanted is not None and wanted > room:
-            raise ContextLengthError(
-                f"the messages take {prompt_tokens} tokens and max_tokens asks for {wanted} more, "
-                f"but this model's context is {self._model.max_context}",
-                field="max_tokens",
-            )
-        return wanted or min(room, self._limits.default_max_tokens)
-
     async def _submit(self, answer: "_Answer", agent: OpenAgent | None) -> AnswerStream:
-        loop = asyncio.get_running_loop()
-        events: asyncio.Queue[JobEvent] = asyncio.Queue()
+        events = JobEvents(self._engine)
         job = Job(
             sequence=Sequence(
                 id=answer.sequence,
@@ -175,10 +175,11 @@ class Generation:
                 max_tokens=answer.max_tokens,
                 system_end=answer.prompt.system_end,
                 tenant=answer.request.tenant,
+                agent=agent.agent.key if agent else None,
             ),
             text=TextStream(self._tokenizer.decoder(), answer.request.sampling.stop),
             stop_tokens=self._tokenizer.stop_tokens,
-            emit=lambda event: _post(loop, events, event),
+            emit=events.post,
             chain=Chain(named=agent is not None or answer.request.tenant == PUBLIC),
         )
         stream = AnswerStream(cancel=lambda: self._engine.cancel(answer.sequence))
@@ -192,7 +193,7 @@ class Generation:
         self,
         answer: "_Answer",
         agent: OpenAgent | None,
-        events: "asyncio.Queue[JobEvent]",
+        events: JobEvents,
         stream: AnswerStream,
     ) -> None:
         """Turn the engine's events into the answer's; goes on if nobody listens any more."""
@@ -200,14 +201,17 @@ class Generation:
         try:
             ended = await self._told(answer, events, stream)
             if ended is None:
+                # An engine that hangs and comes back must not go on with it.
+                self._engine.cancel(answer.sequence)
                 return
+            timings = answer.clock.timings()
             if agent:
                 saving = await self._remember(agent, answer.prompt, ended)
             if agent and saving and self._limits.awaits_commit:
                 await self._committed(agent, saving)
                 saving = None
             usage = Usage(len(answer.prompt.tokens), ended.cached_tokens, len(ended.generated))
-            stream.put(Finished(ended.reason, usage))
+            stream.put(Finished(ended.reason, usage, timings))
         except Exception as error:  # noqa: BLE001 - a bug must not leave the client waiting
             self._telemetry.error("request_failed", error=repr(error))
             stream.fail(EngineError(f"internal error: {error}"))
@@ -218,13 +222,18 @@ class Generation:
             await self._committed(agent, saving)
 
     async def _told(
-        self, answer: "_Answer", events: "asyncio.Queue[JobEvent]", stream: AnswerStream
+        self, answer: "_Answer", events: JobEvents, stream: AnswerStream
     ) -> JobEnded | None:
         """Pass on what the engine tells, to its end; None if it failed."""
         while True:
-            match await events.get():
+            event = await events.next()
+            answer.clock.heard(event)
+            match event:
                 case JobStarted(cached_tokens):
                     stream.put(Started(len(answer.prompt.tokens), cached_tokens))
+                case JobProgress(computed, total):
+                    if answer.clock.progress_is_due():
+                        stream.put(Progress(total, computed))
                 case JobText(text):
                     stream.put(TextDelta(text))
                 case JobFailed(error):
@@ -245,10 +254,7 @@ class Generation:
         new: tuple[Segment, ...] = (prompt.asked,) if prompt.asked.text else ()
         try:
             if answered:
-                loop = asyncio.get_running_loop()
-                text = await loop.run_in_executor(
-                    self._text_thread, self._tokenizer.decode, answered
-                )
+                text = await self._text.done(lambda: self._tokenizer.decode(answered))
                 new += (Segment(text, answered),)
             return self._agents.remember(agent, prompt.recalled, new) if new else None
         except Exception as error:  # noqa: BLE001 - as said: the answer has been given
@@ -271,11 +277,4 @@ class _Answer:
     prompt: _Prompt
     max_tokens: int
     sequence: SequenceId
-
-
-def _post(
-    loop: asyncio.AbstractEventLoop, events: "asyncio.Queue[JobEvent]", event: JobEvent
-) -> None:
-    # The loop may be gone when the server stops; then nobody is left to hear.
-    with suppress(RuntimeError):
-        loop.call_soon_threadsafe(events.put_nowait, event)
+    clock: AnswerClock

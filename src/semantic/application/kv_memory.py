@@ -5,15 +5,23 @@ copies that are made when one joins or leaves, and one block that is being seale
 that does not begin; who cannot grow makes the last who came give way. Owned by the engine's thread.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable
 
 from semantic.application.kept_parts import KeptParts
 from semantic.application.scheduler import Scheduler
-from semantic.domain.batch_layout import Place
+from semantic.domain.batch_layout import Place, RowCost
 from semantic.domain.block_pool import Holder
 from semantic.domain.errors import PoolExhaustedError
 from semantic.domain.ids import SequenceId
 from semantic.domain.sequence import Sequence
+
+
+def most_tokens(cost: RowCost, block_bytes: int, budget: int, limit: int) -> int:
+    """Tokens that one sequence may have at most, alone in the budget; none beyond `limit`."""
+    return bisect_right(
+        range(1, limit + 1), budget - block_bytes, key=lambda tokens: cost((tokens,))
+    )
 
 
 class KvMemory:

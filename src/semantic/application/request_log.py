@@ -30,6 +30,10 @@ class RequestLog:
         """Whether a request would be worked on."""
         return self._inference.ready()
 
+    def failure(self) -> str | None:
+        """What keeps requests from being worked on; see the port."""
+        return self._inference.failure()
+
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
         """Admit a request and return its events; see the port."""
         begun = self._clock.monotonic()
@@ -58,6 +62,7 @@ class _LoggedAnswer(EventStream):
         self._told = False
         self._prompt_tokens: int | None = None
         self._cached_tokens: int | None = None
+        self._queued_s: float | None = None
         self._ttft_s: float | None = None
 
     async def asend(self, value: None) -> GenerationEvent:
@@ -70,9 +75,12 @@ class _LoggedAnswer(EventStream):
         match event:
             case Started(prompt_tokens, cached_tokens):
                 self._prompt_tokens, self._cached_tokens = prompt_tokens, cached_tokens
+                self._queued_s = self._elapsed()
             case TextDelta() if self._ttft_s is None:
                 self._ttft_s = self._elapsed()
-            case Finished(reason, usage):
+            case Finished(reason, usage, timings):
+                # As the client is told; what the log measures is for answers that have no end.
+                self._queued_s, self._ttft_s = _rounded(timings.queued_s), _rounded(timings.ttft_s)
                 self._tell(reason.value, completion_tokens=usage.completion_tokens)
         return event
 
@@ -93,10 +101,15 @@ class _LoggedAnswer(EventStream):
             prompt_tokens=self._prompt_tokens,
             cached_tokens=self._cached_tokens,
             completion_tokens=completion_tokens,
+            queued_s=self._queued_s,
             ttft_s=self._ttft_s,
             duration_s=self._elapsed(),
             **({"error": error} if error else {}),
         )
 
     def _elapsed(self) -> float:
-        return round(self._clock.monotonic() - self._begun, 4)
+        return _rounded(self._clock.monotonic() - self._begun)
+
+
+def _rounded(seconds: float) -> float:
+    return round(seconds, 4)

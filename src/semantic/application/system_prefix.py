@@ -4,6 +4,7 @@ Known by trial: whatever the user says, the model's template renders the same te
 is where a resume point is worth having; a wrong guess costs that point and nothing else.
 """
 
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import takewhile
@@ -21,10 +22,11 @@ _REMEMBERED = 64
 
 
 class SystemPrefix:
-    """Ends of system prompts. Owned by the thread that tokenizes."""
+    """Ends of system prompts. Safe to use from several threads."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
+        self._lock = threading.Lock()
         self._ids: OrderedDict[str, tuple[TokenId, ...]] = OrderedDict()
 
     def end(self, messages: Sequence[ChatMessage], prompt: Sequence[TokenId]) -> int:
@@ -43,12 +45,14 @@ class SystemPrefix:
         return common_length(self._encoded(shared), prompt)
 
     def _encoded(self, text: str) -> tuple[TokenId, ...]:
-        ids = self._ids.pop(text, None)
+        with self._lock:
+            ids = self._ids.pop(text, None)
         if ids is None:
             ids = self._tokenizer.encode(text)
-        self._ids[text] = ids
-        if len(self._ids) > _REMEMBERED:
-            self._ids.popitem(last=False)
+        with self._lock:
+            self._ids[text] = ids
+            if len(self._ids) > _REMEMBERED:
+                self._ids.popitem(last=False)
         return ids
 
 

@@ -64,11 +64,37 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Timings:
+    """Where a request's time went, in seconds, one after the other.
+
+    `queued_s`: until prefill began; `prefill_s`: from there to the first text; `decode_s`: from
+    there to the end. What keeping the memory took is no part of it.
+    """
+
+    queued_s: float
+    prefill_s: float
+    decode_s: float
+
+    @property
+    def ttft_s(self) -> float:
+        """Time to first token, as the client has waited for it."""
+        return self.queued_s + self.prefill_s
+
+
+@dataclass(frozen=True, slots=True)
 class Started:
     """The prompt's size and what of it is reused; sent when prefill begins."""
 
     prompt_tokens: int
     cached_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How much of the prompt has its KV; what was reused counts. No part of the answer."""
+
+    prompt_tokens: int
+    computed_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +113,7 @@ class Finished:
 
     reason: FinishReason
     usage: Usage
+    timings: Timings
 
 
-GenerationEvent = Started | TextDelta | Finished
+GenerationEvent = Started | Progress | TextDelta | Finished

@@ -2,7 +2,8 @@
 
     SemanticError
     ├── InvalidRequestError          the caller's input; names the field
-    │   └── ContextLengthError       prompt and answer exceed the model's context
+    │   ├── ContextLengthError       prompt and answer exceed the model's context
+    │   └── KVBudgetError            prompt and answer exceed all memory that there is for KV
     ├── AgentNotFoundError           no memory under that name
     ├── AgentBusyError               its memory cannot be changed while it is being answered
     ├── ModelNotFoundError           no such model; says what was tried
@@ -38,6 +39,10 @@ class ContextLengthError(InvalidRequestError):
     """Prompt and requested answer do not fit into the model's context."""
 
 
+class KVBudgetError(InvalidRequestError):
+    """Prompt and requested answer do not fit into the KV budget, however long they wait."""
+
+
 class AgentNotFoundError(SemanticError):
     """No agent of that name has a memory here."""
 
@@ -65,7 +70,14 @@ class ModelSwapError(SemanticError):
 
 
 class PoolExhaustedError(SemanticError):
-    """There is no room for more work; raised before any of it is done."""
+    """There is no room for more work; raised before any of it is done.
+
+    `retry_after_s` is when there should be; None if nobody knows.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class CachePersistenceError(SemanticError):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
-from semantic.adapters.config.settings import Settings, StoreSettings
+from semantic.adapters.config.settings import EngineSettings, Settings, StoreSettings
 from semantic.adapters.inbound.admin import AdminAccess
 from semantic.adapters.inbound.app import create_app
 from semantic.adapters.inbound.limits import Limits
@@ -29,16 +29,18 @@ from semantic.application.agent_deletion import Forgettable
 from semantic.application.agents import AgentLimits, Agents
 from semantic.application.block_reader import BlockReader
 from semantic.application.disk_threads import SILENCE_S, DiskThreads
-from semantic.application.engine_loop import EngineLoop
+from semantic.application.engine_loop import EngineLoop, LoopLimits
 from semantic.application.engine_work import EngineParts
 from semantic.application.generation import AnsweringModel, Generation, GenerationLimits
 from semantic.application.kv_cache import CacheLimits, KvCache
+from semantic.application.kv_memory import most_tokens
 from semantic.application.prefix_loading import LoadingLimits
 from semantic.application.request_log import RequestLog
 from semantic.application.scheduler import Scheduler, SchedulerLimits
 from semantic.application.space_keeper import SpaceKeeper, SpaceLimits
 from semantic.application.tiered_store import TieredStore
 from semantic.application.write_behind import WriteBehind
+from semantic.domain.cache_spec import BLOCK_SIZE
 from semantic.ports.clock import Clock
 from semantic.ports.inference import ModelInfo
 from semantic.ports.model_loader import LoadedModel
@@ -55,6 +57,7 @@ class Application:
     model: ModelInfo
     generation: Generation
     engine: EngineLoop
+    parts: EngineParts
     writes: WriteBehind
     blocks: IndexedBlocks
     lock: StoreLock
@@ -98,13 +101,12 @@ def build(settings: Settings, admin_token: str) -> Application:
     keeper = _keeper(settings.store, blocks, clock, telemetry)
     writes = WriteBehind(blocks, records, settings.store.queue_bytes, telemetry, keeper)
     tiers = TieredStore(blocks, writes)
-    engine = EngineLoop(settings.engine.max_batch + settings.engine.max_waiting, telemetry)
-    models: list[LoadedModel] = []
+    engine = EngineLoop(_loop_limits(settings.engine), clock, telemetry)
+    built: list[tuple[LoadedModel, EngineParts]] = []
     silence_s = min(SILENCE_S, settings.store.read_timeout_s)
 
-    def parts() -> EngineParts:
+    def build_engine() -> EngineParts:
         model, device = _load(settings, telemetry)
-        models.append(model)
         capabilities = model.executor.capabilities
         kept = CacheLimits(
             settings.store.hot_bytes,
@@ -126,7 +128,7 @@ def build(settings: Settings, admin_token: str) -> Application:
         # Reading is mostly copying and hashing: threads without a core of their own only queue.
         threads = min(settings.store.reader_threads, os.cpu_count() or 1)
         reader = BlockReader(tiers, threads, clock, telemetry)
-        return EngineParts(
+        parts = EngineParts(
             executor=model.executor,
             cache=cache,
             scheduler=Scheduler(limits, model.executor.batch_bytes, capabilities.weights_bytes),
@@ -137,16 +139,23 @@ def build(settings: Settings, admin_token: str) -> Application:
                 settings.store.read_timeout_s, always=settings.store.restore == "always"
             ),
         )
+        built.append((model, parts))
+        return parts
 
-    engine.start(parts)
-    (model,) = models
+    engine.start(build_engine)
+    ((model, engine_parts),) = built
     capabilities = model.executor.capabilities
     info = ModelInfo(model.model_id, model.created, capabilities.max_context)
     spec = capabilities.spec
     remembered = AgentLimits(settings.agents.max_branches, silence_s)
     agents = Agents(records, writes, capabilities.namespace, remembered, clock, telemetry)
     generation = Generation(
-        AnsweringModel(info, model.tokenizer, spec is None or spec.resume_rule.anywhere),
+        AnsweringModel(
+            info,
+            model.tokenizer,
+            spec is None or spec.resume_rule.anywhere,
+            _max_kv_tokens(engine_parts),
+        ),
         engine,
         agents,
         GenerationLimits(
@@ -154,6 +163,7 @@ def build(settings: Settings, admin_token: str) -> Application:
             settings.store.commit_timeout_s,
             awaits_commit=settings.store.durability == "full",
         ),
+        clock,
         telemetry,
     )
     http = settings.server
@@ -168,7 +178,31 @@ def build(settings: Settings, admin_token: str) -> Application:
         limits,
         admin=AdminAccess(administration, admin_token),
     )
-    return Application(app, info, generation, engine, writes, blocks, lock, telemetry)
+    return Application(app, info, generation, engine, engine_parts, writes, blocks, lock, telemetry)
+
+
+def _loop_limits(engine: EngineSettings) -> LoopLimits:
+    return LoopLimits(engine.max_batch + engine.max_waiting, engine.step_timeout_s)
+
+
+def _max_kv_tokens(parts: EngineParts) -> int:
+    """Tokens that one request may have at most.
+
+    Raises:
+        SettingsError: if that is not even one block.
+    """
+    budget = parts.cache.parts.pool.total
+    found = most_tokens(
+        parts.executor.batch_bytes,
+        parts.cache.block_bytes,
+        budget,
+        parts.executor.capabilities.max_context,
+    )
+    if found < min(BLOCK_SIZE, parts.executor.capabilities.max_context):
+        raise SettingsError(
+            f"engine.kv_bytes is {budget}, which holds {found} tokens of this model: allow more"
+        )
+    return found
 
 
 def _keeper(

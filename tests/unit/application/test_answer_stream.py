@@ -4,10 +4,10 @@ from collections.abc import Coroutine
 import pytest
 
 from semantic.application.answer_stream import AnswerStream
-from semantic.domain.chat import Finished, FinishReason, GenerationEvent, TextDelta, Usage
+from semantic.domain.chat import Finished, FinishReason, GenerationEvent, TextDelta, Timings, Usage
 from semantic.domain.errors import EngineError
 
-END = Finished(FinishReason.STOP, Usage(1, 0, 1))
+END = Finished(FinishReason.STOP, Usage(1, 0, 1), Timings(0.0, 0.0, 0.0))
 
 
 class Bench:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
+from tests.fakes.blocks import SECRET
 from tests.fakes.faulty_executor import FaultyExecutor
 from tests.fakes.observed_stores import PATIENCE_S, Gate
 from tests.fakes.scripted_executor import NAMESPACE, SPECS, ScriptedExecutor, hashed_choice
@@ -16,11 +17,16 @@ from semantic.application.engine_loop import EngineLoop
 from semantic.application.engine_work import EngineParts
 from semantic.application.scheduler import SchedulerLimits
 from semantic.domain.block import PartKind
+from semantic.domain.block_hash import root_key, tenant_keys
+from semantic.domain.cache_spec import BLOCK_SIZE
 from semantic.domain.chat import FinishReason
 from semantic.domain.errors import EngineError, ModelLoadError, PoolExhaustedError
-from semantic.domain.ids import SequenceId, TokenId
+from semantic.domain.ids import DEFAULT_TENANT, SequenceId, TokenId
+from semantic.domain.lineage import Lineage
 
 Tokens = tuple[TokenId, ...]
+MINE = tenant_keys(DEFAULT_TENANT, SECRET)
+NOTHING = Lineage([], root_key(NAMESPACE, SECRET), MINE, BLOCK_SIZE)
 LONG: Tokens = tuple(number * 7 % 95 for number in range(700))
 
 
@@ -282,6 +288,106 @@ class TestDeath:
         listener.check()
 
 
+class TestLiveness:
+    """An engine that works, hangs, or is gone."""
+
+    def test_starting_loading_and_stopping_are_no_failures(self) -> None:
+        engine = SmallEngine(step_timeout_s=5)
+        seen = [engine.loop.failure]
+
+        def build() -> EngineParts:
+            engine.clock.now += 100  # a large model
+            seen.append(engine.loop.failure)
+            return engine.parts()
+
+        engine.loop.start(build)
+        seen.append(engine.loop.failure)
+        engine.clock.now += 100  # nothing to do
+        seen.append(engine.loop.failure)
+        engine.close()
+        engine.clock.now += 100
+        assert [*seen, engine.loop.failure] == [None] * 5
+        assert engine.loop.ended
+
+    def test_one_that_hangs_is_told_refuses_and_may_come_back(self) -> None:
+        gate = Gate()
+        engine = SmallEngine(ScriptedExecutor(choose=held_up(gate)), step_timeout_s=5)
+        with engine.running() as loop:
+            gate.shut()
+            _, listener = submitted(loop, 1, (1,))
+            gate.wait_reached()
+            engine.clock.now += 5
+            assert loop.alive
+            engine.clock.now += 1
+            assert loop.failure is not None
+            assert "5 s" in loop.failure
+            assert not loop.alive
+            with pytest.raises(EngineError, match="5 s"):
+                submitted(loop, 2, (2,))
+            with pytest.raises(EngineError, match="5 s"):
+                loop.drop(NOTHING, NOTHING, print)
+            gate.open()
+            assert listener.answer() == right_answer((1,), 8)
+            assert loop.alive
+            assert submitted(loop, 2, (2,))[1].answer() == right_answer((2,), 8)
+
+    def test_many_short_steps_are_no_long_one(self) -> None:
+        engine = SmallEngine(step_timeout_s=5)
+
+        def choose(tokens: Tokens) -> TokenId:
+            engine.clock.now += 4
+            return hashed_choice(tokens)
+
+        engine.executor.choose = choose
+        with engine.running() as loop:
+            listener = submitted(loop, 1, (1,), 20)[1]
+            assert listener.answer() == right_answer((1,), 20)
+            assert loop.failure is None
+
+    def test_one_that_hangs_while_it_stops_is_told(self) -> None:
+        gate = Gate()
+        engine = SmallEngine(ScriptedExecutor(choose=held_up(gate)), step_timeout_s=5)
+        gate.shut()
+        engine.loop.start(engine.parts)
+        submitted(engine.loop, 1, (1,))
+        gate.wait_reached()
+        assert not engine.loop.stop(0)
+        assert engine.loop.failure is None
+        engine.clock.now += 6
+        assert engine.loop.failure is not None
+        gate.open()
+        engine.close()
+        assert engine.loop.failure is None
+
+    def test_one_that_died_stays_dead(self) -> None:
+        engine = SmallEngine(FaultyExecutor(fail_on_run=2, failing={"reset": 1}))
+        engine.loop.start(engine.parts)
+        submitted(engine.loop, 1, (1,))[1].last()
+        assert engine.loop.stop(PATIENCE_S)
+        assert engine.loop.failure == "the engine has died"
+        with pytest.raises(EngineError, match="has died"):
+            submitted(engine.loop, 2, (2,))
+        assert engine.writes.close(PATIENCE_S)
+
+    def test_one_that_fails_to_say_goodbye_has_died_and_ended(self) -> None:
+        engine = SmallEngine()
+
+        def build() -> EngineParts:
+            parts = engine.parts()
+
+            def fail() -> None:
+                raise SystemExit("no time")
+
+            parts.reader.close = fail  # type: ignore[method-assign]
+            return parts
+
+        engine.loop.start(build)
+        assert engine.loop.stop(PATIENCE_S)
+        assert engine.loop.failure == "the engine has died"
+        assert engine.names("error") == ["engine_died"]
+        assert engine.writes.close(PATIENCE_S)
+
+
 class Traffic:
     """Requests from many threads, some of which are cancelled, over a store that misbehaves."""
 
@@ -358,7 +464,7 @@ class Traffic:
                 assert len(end.generated) == job.sequence.max_tokens
         if self.engine.executor.fail_on_run is None:
             assert failed == 0
-        assert self.engine.loop._unfinished == 0
+        assert self.engine.loop.unfinished == 0
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -1,4 +1,5 @@
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -13,7 +14,9 @@ from tests.fakes.small_engine import SmallEngine, right_answer
 
 from semantic.application.agents import AgentLimits, Agents
 from semantic.application.generation import AnsweringModel, Generation, GenerationLimits
+from semantic.application.scheduler import SchedulerLimits
 from semantic.application.system_prefix import SystemPrefix
+from semantic.application.text_work import TextWork
 from semantic.domain.agent import AgentId, AgentRecord, Branch
 from semantic.domain.chat import (
     ChatMessage,
@@ -21,6 +24,7 @@ from semantic.domain.chat import (
     FinishReason,
     GenerationEvent,
     GenerationRequest,
+    Progress,
     Role,
     Started,
     TextDelta,
@@ -29,6 +33,7 @@ from semantic.domain.errors import (
     ContextLengthError,
     EngineError,
     InvalidRequestError,
+    KVBudgetError,
     ModelNotFoundError,
     PoolExhaustedError,
 )
@@ -93,6 +98,7 @@ class Server:
         max_context: int = 8192,
         commit_timeout_s: float = PATIENCE_S,
         awaits_commit: bool = True,
+        max_kv_tokens: int | None = None,
     ) -> None:
         self.engine = engine or SmallEngine(ScriptedExecutor(choose=letters))
         self.tokenizer = LetterTokenizer()
@@ -110,10 +116,12 @@ class Server:
                 ModelInfo("tiny", created=1, max_context=max_context),
                 self.tokenizer,
                 spec is None or spec.resume_rule.anywhere,
+                max_kv_tokens,
             ),
             self.engine.loop,
             self.agents,
             GenerationLimits(5, commit_timeout_s, awaits_commit),
+            self.engine.clock,
             self.engine.telemetry,
         )
 
@@ -126,7 +134,7 @@ class Server:
         self.engine.blocks.writing.open()
         self.engine.agents.writing.open()
         self.engine.close()
-        assert self.engine.loop._unfinished == 0
+        assert self.engine.loop.unfinished == 0
 
     def restarted(self) -> "Server":
         self.stop()
@@ -244,6 +252,58 @@ class TestAnswer:
             prompt = LetterTokenizer().encode(rendered(f"question {number}" * 30))
             said = right_answer(prompt, 8, letters)
             assert answer.text == LetterTokenizer().decode(said)
+
+
+class TestTelling:
+    """What a client learns beside the answer."""
+
+    def test_progress_grows_to_the_end_of_the_prompt(self) -> None:
+        server = Server()
+
+        def choose(tokens: Tokens) -> TokenId:
+            server.engine.clock.now += 2
+            return letters(tokens)
+
+        server.engine.executor.choose = choose
+        server.engine.limits = SchedulerLimits(4, 100, 100)
+        answer = server.start().ask("hello " * 50)
+        told = [event for event in answer.events if isinstance(event, Progress)]
+        prompt = answer.end.usage.prompt_tokens
+        assert told[0] == Progress(prompt, 100)
+        server.stop()
+
+    def test_progress_is_not_told_more_than_once_a_second(self, server: Server) -> None:
+        server.engine.limits = SchedulerLimits(4, 10, 10)
+        answer = server.ask("hello " * 50)
+        assert sum(isinstance(event, Progress) for event in answer.events) == 1
+
+    def test_the_end_says_where_the_time_went(self) -> None:
+        engine = SmallEngine()
+
+        def choose(tokens: Tokens) -> TokenId:
+            engine.clock.now += 1
+            return letters(tokens)
+
+        engine.executor.choose = choose
+        server = Server(engine).start()
+        timings = server.ask("hello", max_tokens=8).end.timings
+        # Whoever listens hears of a step while the next one runs: the borders are not exact.
+        assert 7 <= timings.queued_s + timings.prefill_s + timings.decode_s <= 9
+        assert timings.ttft_s == timings.queued_s + timings.prefill_s > 0
+        server.stop()
+
+    def test_keeping_the_memory_is_no_part_of_it(self, server: Server) -> None:
+        server.engine.agents.writing.shut()
+
+        async def use() -> Finished:
+            asking = asyncio.create_task(server.answered(request_of("hello")))
+            await asyncio.to_thread(server.engine.agents.writing.wait_reached)
+            server.engine.clock.now += 100
+            server.engine.agents.writing.open()
+            return (await asking).end
+
+        timings = server.run(use()).timings
+        assert timings.ttft_s + timings.decode_s == 0
 
 
 class TestMemory:
@@ -431,6 +491,21 @@ class TestRefusal:
         assert server.ask("hello", max_tokens=None).end.usage.completion_tokens == 2
         server.stop()
 
+    def test_of_what_the_kv_budget_can_never_hold(self) -> None:
+        prompt = len(LetterTokenizer().encode(rendered("hello")))
+        server = Server(max_kv_tokens=prompt + 3).start()
+        with pytest.raises(KVBudgetError) as caught:
+            server.ask("hello", max_tokens=4)
+        assert caught.value.field == "max_tokens"
+        with pytest.raises(KVBudgetError) as caught:
+            server.ask("hello, hello")
+        assert caught.value.field == "messages"
+        assert not server.agents._open
+        assert server.engine.executor.plans == []
+        assert server.ask("hello", max_tokens=3).end.usage.completion_tokens == 3
+        assert server.ask("hello", max_tokens=None).end.usage.completion_tokens == 3
+        server.stop()
+
     def test_of_what_the_template_refuses(self, server: Server) -> None:
         request = GenerationRequest(
             RequestId("r"), "tiny", (ChatMessage(Role.TOOL, "42"),), SamplingParams(), CODER
@@ -459,6 +534,7 @@ class TestRefusal:
         assert server.generation.ready()
         server.stop()
         assert not server.generation.ready()
+        assert server.generation.failure() is None
 
     def test_of_more_than_may_wait(self) -> None:
         server = Server(SmallEngine(ScriptedExecutor(choose=letters), max_jobs=0)).start()
@@ -555,6 +631,45 @@ class TestLeaving:
         assert len(server.branches()) == 1
         server.stop()
 
+    def test_a_tokenizer_that_hangs_holds_up_nobody_else(self, server: Server) -> None:
+        gate = Gate()
+        gate.shut()
+        encode = server.tokenizer.encode
+
+        def held_up(text: str) -> Tokens:
+            if "slow" in text:
+                gate.enter()
+            return encode(text)
+
+        server.tokenizer.encode = held_up  # type: ignore[method-assign]
+
+        async def use() -> None:
+            slow = asyncio.create_task(server.answered(request_of("slow", agent=None)))
+            await asyncio.to_thread(gate.wait_reached)
+            assert (await server.answered(request_of("quick"))).text
+            assert not slow.done()
+            gate.open()
+            assert (await slow).text
+
+        server.run(use())
+
+    def test_a_tokenizer_that_never_answers_is_told(self, server: Server) -> None:
+        gate = Gate()
+        gate.shut()
+        server.generation._text = TextWork(timeout_s=0.05)
+
+        encode = server.tokenizer.encode
+
+        def held_up(text: str) -> Tokens:
+            gate.enter()
+            return encode(text)
+
+        server.tokenizer.encode = held_up  # type: ignore[method-assign]
+        with pytest.raises(EngineError, match="tokenizer"):
+            server.ask("hello")
+        assert not server.agents._open
+        gate.open()
+
     def test_a_loop_that_is_gone_hurts_nobody(self) -> None:
         gate = Gate()
         server = self.held_up(gate)
@@ -569,6 +684,66 @@ class TestLeaving:
         assert server.ask("hello").text
         assert server.names() == []
         server.stop()
+
+
+class TestEngineThatHangs:
+    def hanging(self, gate: Gate) -> Server:
+        def choose(tokens: Tokens) -> TokenId:
+            gate.enter()
+            return letters(tokens)
+
+        executor = ScriptedExecutor(choose=choose)
+        limits = SchedulerLimits(1, 512, 256)
+        return Server(SmallEngine(executor, step_timeout_s=5, limits=limits)).start()
+
+    def come_back(self, server: Server) -> None:
+        """Return once it has ended all that it had."""
+        deadline = time.monotonic() + PATIENCE_S
+        while server.engine.loop.unfinished and time.monotonic() < deadline:
+            time.sleep(0.005)
+
+    def test_every_request_is_told_and_it_may_come_back(self) -> None:
+        gate = Gate()
+        server = self.hanging(gate)
+        gate.shut()
+
+        async def told(request: GenerationRequest) -> None:
+            with pytest.raises(EngineError, match="more than 5 s"):
+                await server.answered(request)
+
+        async def use() -> None:
+            running = asyncio.create_task(told(request_of("one", max_tokens=1000)))
+            await asyncio.to_thread(gate.wait_reached)
+            waiting = asyncio.create_task(told(request_of("two", agent=None)))
+            await asyncio.sleep(0.05)
+            server.engine.clock.now += 6
+            assert not server.generation.ready()
+            assert server.generation.failure() is not None
+            await told(request_of("three"))
+            await asyncio.gather(running, waiting)
+            assert not server.agents._open
+            gate.open()
+            await asyncio.to_thread(self.come_back, server)
+            assert server.generation.failure() is None
+            assert (await server.answered(request_of("four"))).text
+
+        server.run(use())
+        # What was given up was cancelled: nobody generated a thousand tokens for nobody.
+        assert len(server.engine.executor.plans) < 50
+        server.stop()
+
+    def test_one_that_died_without_a_word_is_noticed(self) -> None:
+        def unable(*_: object) -> TokenId:
+            raise SystemExit("a bug")
+
+        server = Server(SmallEngine(ScriptedExecutor(choose=unable)))
+        server.engine.loop._shut = unable  # type: ignore[method-assign, assignment]
+        server.start()
+        with pytest.raises(EngineError, match="has died"):
+            server.ask("hello")
+        assert server.generation.failure() == "the engine has died"
+        assert not server.agents._open
+        assert server.engine.writes.close(PATIENCE_S)
 
 
 def test_the_record_that_is_stored_names_the_agent_and_the_model(server: Server) -> None:

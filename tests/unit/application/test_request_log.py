@@ -67,7 +67,8 @@ def test_a_finished_request_is_one_line() -> None:
         "prompt_tokens": 10,
         "cached_tokens": 4,
         "completion_tokens": 2,
-        "ttft_s": 2.0,
+        "queued_s": 0.25,
+        "ttft_s": 0.75,
         "duration_s": 4.0,
     }
 
@@ -83,6 +84,7 @@ def test_a_reader_who_left_is_told_from_one_who_stayed() -> None:
     logged.read(events=2)
     assert logged.line()["end"] == "cancelled"
     assert logged.line()["completion_tokens"] is None
+    assert (logged.line()["queued_s"], logged.line()["ttft_s"]) == (1.0, 2.0)
     assert logged.inner.closed.is_set()
 
 
@@ -116,3 +118,6 @@ def test_the_rest_is_passed_on() -> None:
     assert logged.log.ready()
     logged.inner.is_ready = False
     assert not logged.log.ready()
+    assert logged.log.failure() is None
+    logged.inner.ails = "it hangs"
+    assert logged.log.failure() == "it hangs"

@@ -7,6 +7,7 @@ from semantic.domain.errors import (
     CachePersistenceError,
     ContextLengthError,
     InvalidRequestError,
+    KVBudgetError,
     ModelNotFoundError,
     SemanticError,
     StoreLockedError,
@@ -28,6 +29,7 @@ def test_every_error_is_drawn_in_the_tree(error: type[Exception]) -> None:
 
 def test_the_special_cases_are_cases_of_the_general_ones() -> None:
     assert issubclass(ContextLengthError, InvalidRequestError)
+    assert issubclass(KVBudgetError, InvalidRequestError)
     assert issubclass(StoreLockedError, CachePersistenceError)
 
 

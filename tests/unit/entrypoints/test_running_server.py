@@ -1,3 +1,5 @@
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,26 @@ def test_without_one_it_is_where_the_settings_say(tmp_path: Path) -> None:
     server_note.write(tmp_path, ServerNote("http://127.0.0.1:1", "of a server that is gone"))
     given = {"store": {"dir": str(tmp_path)}, "server": {"port": 7, "host": "127.0.0.1"}}
     assert find(None, load_settings(given, env_file=None)) == "http://127.0.0.1:7"
+
+
+@pytest.mark.parametrize(("status", "found"), [(200, True), (503, True), (404, False)])
+def test_one_that_cannot_work_is_still_the_stores(
+    tmp_path: Path, status: int, *, found: bool
+) -> None:
+    class Answering(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Not on a test's output."""
+
+    given = {"store": {"dir": str(tmp_path)}, "server": {"port": 7, "host": "127.0.0.1"}}
+    with HTTPServer(("127.0.0.1", 0), Answering) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        server_note.write(tmp_path, ServerNote(url, "token"))
+        assert (find(None, load_settings(given, env_file=None)) == url) == found
 
 
 @pytest.mark.parametrize("url", ["", "nonsense", "ftp://x", "http://", "http://a:b"])

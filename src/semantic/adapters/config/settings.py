@@ -125,6 +125,7 @@ class EngineSettings(_Section):
     decode_stall_ms_cpu: Milliseconds
     decode_stall_ms_gpu: Milliseconds
     kv_bytes: Bytes
+    step_timeout_s: Seconds
     blas_threads: Annotated[int, Field(ge=0, le=1024)]
 
 

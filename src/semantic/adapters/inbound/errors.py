@@ -5,6 +5,7 @@ errors below status 500 are written for the caller; above, the caller gets a fix
 the log gets the details, because paths and library texts are nobody else's business.
 """
 
+import math
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from semantic.domain.errors import (
     EngineError,
     IncompatibleCacheError,
     InvalidRequestError,
+    KVBudgetError,
     ModelLoadError,
     ModelNotFoundError,
     ModelSwapError,
@@ -29,8 +31,8 @@ from semantic.domain.errors import (
 )
 from semantic.ports.telemetry import Telemetry
 
-RETRY_AFTER_S = 1
-"""What a refused client is told to wait: a step is far shorter, an answer rarely much longer."""
+RETRY_AFTER_S = 1.0
+"""What a refused client is told to wait if nobody knows better: a step is far shorter."""
 
 _INVALID = "invalid_request_error"
 _SERVER = "server_error"
@@ -56,6 +58,7 @@ class _Kind:
 _KINDS: dict[type[Exception], _Kind] = {
     InvalidRequestError: _Kind(400, _INVALID),
     ContextLengthError: _Kind(400, _INVALID, "context_length_exceeded"),
+    KVBudgetError: _Kind(413, _INVALID, "kv_budget_exceeded"),
     BodyTooLargeError: _Kind(413, _INVALID, "body_too_large"),
     AgentNotFoundError: _Kind(404, _INVALID, "agent_not_found"),
     AgentBusyError: _Kind(409, _INVALID, "agent_busy"),
@@ -109,17 +112,21 @@ def report(error: Exception, telemetry: Telemetry) -> ErrorReport:
     kind = next((_KINDS[cls] for cls in type(error).__mro__ if cls in _KINDS), _UNEXPECTED)
     if kind.status >= _UNEXPECTED.status:
         _log(error, expected=kind is not _UNEXPECTED, telemetry=telemetry)
-    headers = {}
-    if kind.status == _KINDS[PoolExhaustedError].status:
-        headers["Retry-After"] = str(RETRY_AFTER_S)
     message = kind.message or str(error)
-    return ErrorReport(kind.status, kind.type, message, _param(error), kind.code, headers)
+    return ErrorReport(kind.status, kind.type, message, _param(error), kind.code, _headers(error))
 
 
 def _param(error: Exception) -> str | None:
     if isinstance(error, InvalidRequestError):
         return error.field
     return "model" if isinstance(error, ModelNotFoundError) else None
+
+
+def _headers(error: Exception) -> dict[str, str]:
+    if not isinstance(error, PoolExhaustedError):
+        return {}
+    wait_s = RETRY_AFTER_S if error.retry_after_s is None else error.retry_after_s
+    return {"Retry-After": str(math.ceil(wait_s))}
 
 
 def _log(error: Exception, *, expected: bool, telemetry: Telemetry) -> None:

@@ -18,6 +18,11 @@ Result = TypeVar("Result")
 _SEPARATOR = "\n"
 
 
+def comment(text: str) -> ServerSentEvent:
+    """A line of a stream that clients skip, and that keeps them waiting."""
+    return ServerSentEvent(comment=text, sep=_SEPARATOR)
+
+
 async def close(events: AsyncGenerator[GenerationEvent, None]) -> None:
     """Close the generator, even while the calling task is being cancelled."""
     with anyio.CancelScope(shield=True):
@@ -27,13 +32,14 @@ async def close(events: AsyncGenerator[GenerationEvent, None]) -> None:
 class EventStreamResponse(EventSourceResponse):
     """Server-sent events made from `events`, which are closed when the response is over.
 
-    `lines` is the body, one event's data each; it iterates over `events`. While it is silent a
-    comment is sent every `ping_interval_s`. A stopping server lets it go on for `grace_s`.
+    `lines` is the body, one event's data each, or a comment; it iterates over `events`. While it
+    is silent a comment is sent every `ping_interval_s`. A stopping server lets it go on for
+    `grace_s`.
     """
 
     def __init__(
         self,
-        lines: AsyncIterator[str],
+        lines: AsyncIterator[str | ServerSentEvent],
         events: AsyncGenerator[GenerationEvent, None],
         *,
         ping_interval_s: float,
@@ -42,7 +48,7 @@ class EventStreamResponse(EventSourceResponse):
         super().__init__(
             lines,
             ping=ping_interval_s,
-            ping_message_factory=lambda: ServerSentEvent(comment="ping", sep=_SEPARATOR),
+            ping_message_factory=lambda: comment("ping"),
             sep=_SEPARATOR,
             shutdown_grace_period=grace_s,
         )

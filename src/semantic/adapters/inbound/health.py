@@ -1,9 +1,13 @@
 """Whether the server lives, and whether it works."""
 
+from http import HTTPStatus
+
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from semantic.ports.inference import Inference
+
+_UNAVAILABLE = HTTPStatus.SERVICE_UNAVAILABLE.value
 
 
 def health_router(inference: Inference) -> APIRouter:
@@ -12,7 +16,9 @@ def health_router(inference: Inference) -> APIRouter:
 
     @router.get("/health/live")
     async def live() -> JSONResponse:
-        """Answer as soon as the server listens."""
+        """Answer 200 as long as starting the server anew would mend nothing, and 503 then."""
+        if reason := inference.failure():
+            return JSONResponse({"status": "dead", "reason": reason}, _UNAVAILABLE)
         return JSONResponse({"status": "live"})
 
     @router.get("/health/ready")
@@ -21,6 +27,7 @@ def health_router(inference: Inference) -> APIRouter:
         """Answer 200 once a request would be worked on, and 503 until then."""
         if inference.ready():
             return JSONResponse({"status": "ready"})
-        return JSONResponse({"status": "not ready"}, status_code=503)
+        reason = inference.failure() or "the engine is not running"
+        return JSONResponse({"status": "not ready", "reason": reason}, _UNAVAILABLE)
 
     return router

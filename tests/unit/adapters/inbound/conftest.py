@@ -39,6 +39,9 @@ class Stage:
     def ready(self) -> bool:
         return self.playing.ready()
 
+    def failure(self) -> str | None:
+        return self.playing.failure()
+
 
 @contextmanager
 def served(app: FastAPI) -> Iterator[str]:

@@ -67,6 +67,22 @@ def test_readiness_is_not_liveness(serve: Serve, status: int, *, is_ready: bool)
     assert httpx.get(f"{base}/health").status_code == status
 
 
+def test_an_engine_that_hangs_is_told_to_whoever_can_start_the_server_anew(serve: Serve) -> None:
+    base = serve(ScriptedInference(ails="the engine hangs"))
+    live, ready, health = (
+        httpx.get(f"{base}{path}") for path in ("/health/live", "/health/ready", "/health")
+    )
+    assert (live.status_code, live.json()) == (
+        503,
+        {"status": "dead", "reason": "the engine hangs"},
+    )
+    for answer in (ready, health):
+        assert (answer.status_code, answer.json()) == (
+            503,
+            {"status": "not ready", "reason": "the engine hangs"},
+        )
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [

@@ -13,6 +13,7 @@ from semantic.domain.chat import (
     ChatMessage,
     FinishReason,
     GenerationRequest,
+    Progress,
     Role,
     Started,
     TextDelta,
@@ -21,6 +22,7 @@ from semantic.domain.errors import (
     CachePersistenceError,
     ContextLengthError,
     EngineError,
+    KVBudgetError,
     ModelNotFoundError,
     PoolExhaustedError,
 )
@@ -33,6 +35,20 @@ Serve = Callable[[Inference], str]
 HELLO: list[ChatCompletionUserMessageParam] = [{"role": "user", "content": "hello"}]
 BODY = {"model": "scripted", "messages": HELLO}
 PATIENCE_S = 5.0
+TIMED = {
+    "queued_ms": 250.0,
+    "ttft_ms": 750.0,
+    "cache_n": 4,
+    "prompt_n": 6,
+    "prompt_ms": 500.0,
+    "prompt_per_token_ms": 83.333,
+    "prompt_per_second": 12.0,
+    "predicted_n": 2,
+    "predicted_ms": 2000.0,
+    "predicted_per_token_ms": 2000.0,
+    "predicted_per_second": 0.5,
+}
+"""Of the script's answer of two pieces with four cached tokens, as `TIMINGS` has it."""
 
 
 def client(base: str) -> openai.OpenAI:
@@ -80,6 +96,7 @@ def test_a_whole_answer_has_every_key_that_clients_look_for(serve: Serve) -> Non
             "total_tokens": 12,
             "prompt_tokens_details": {"cached_tokens": 4},
         },
+        "timings": TIMED,
     }
 
 
@@ -131,6 +148,53 @@ def test_a_stream_ends_with_the_usage_if_asked_for(serve: Serve) -> None:
 def test_a_stream_says_nothing_of_usage_unless_asked(serve: Serve) -> None:
     *lines, _ = data_lines(post(serve(ScriptedInference()), stream=True))
     assert all("usage" not in json.loads(line) for line in lines)
+
+
+@pytest.mark.parametrize("include_usage", [False, True])
+def test_the_last_chunk_of_a_stream_tells_its_timings(serve: Serve, *, include_usage: bool) -> None:
+    with client(serve(ScriptedInference(answer("Hel", "lo", cached=4)))) as api:
+        *earlier, last = api.chat.completions.create(
+            model="scripted",
+            messages=HELLO,
+            stream=True,
+            stream_options={"include_usage": include_usage},
+        )
+    assert (last.model_extra or {})["timings"] == TIMED
+    assert not any("timings" in (chunk.model_extra or {}) for chunk in earlier)
+    assert (last.usage is not None) == include_usage
+
+
+def test_a_rate_of_nothing_is_no_number(serve: Serve) -> None:
+    timings = post(serve(ScriptedInference(answer("x")))).json()["timings"]
+    assert timings["predicted_n"] == 1
+    assert timings["predicted_per_token_ms"] is None
+    assert timings["predicted_per_second"] is None
+
+
+PROGRESS: tuple[Step, ...] = (Started(10, 0), Progress(10, 4), Progress(10, 9), *answer("x")[1:])
+
+
+def test_progress_is_a_comment_before_the_first_text(serve: Serve) -> None:
+    response = post(serve(ScriptedInference(PROGRESS)), stream=True)
+    lines = [line for line in response.text.split("\n") if line and line != ": ping"]
+    assert lines[1:3] == [": prefill 4/10", ": prefill 9/10"]
+    assert '"content":"x"' in lines[3]
+    assert all(line.startswith("data: ") for line in (lines[0], *lines[3:]))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_no_client_takes_progress_for_an_answer(serve: Serve, *, stream: bool) -> None:
+    base = serve(ScriptedInference(PROGRESS))
+    with client(base) as api:
+        if stream:
+            with api.chat.completions.create(
+                model="scripted", messages=HELLO, stream=True
+            ) as chunks:
+                text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+        else:
+            whole = api.chat.completions.create(model="scripted", messages=HELLO)
+            text = whole.choices[0].message.content or ""
+    assert text == "x"
 
 
 def test_a_silent_stream_is_kept_alive_by_comments(serve: Serve) -> None:
@@ -215,6 +279,12 @@ def test_what_is_not_said_is_left_to_the_domain(serve: Serve) -> None:
             "model_not_found",
             "model",
         ),
+        (
+            KVBudgetError("too much", field="max_tokens"),
+            openai.APIStatusError,
+            "kv_budget_exceeded",
+            "max_tokens",
+        ),
         (PoolExhaustedError("queue full"), openai.RateLimitError, "pool_exhausted", None),
         (EngineError("stopped"), openai.InternalServerError, "engine_unavailable", None),
     ],
@@ -238,8 +308,9 @@ def test_a_refusal_has_its_own_status_streamed_or_not(
 
 
 def test_a_client_that_comes_too_often_is_told_when_to_come_back(serve: Serve) -> None:
-    response = post(serve(ScriptedInference(refusal=PoolExhaustedError("full"))))
-    assert (response.status_code, response.headers["retry-after"]) == (429, "1")
+    refusal = PoolExhaustedError("full", retry_after_s=6.5)
+    response = post(serve(ScriptedInference(refusal=refusal)))
+    assert (response.status_code, response.headers["retry-after"]) == (429, "7")
 
 
 def test_an_error_in_a_whole_answer_still_has_its_status(serve: Serve) -> None:

@@ -14,6 +14,7 @@ from semantic.domain.errors import (
     EngineError,
     IncompatibleCacheError,
     InvalidRequestError,
+    KVBudgetError,
     ModelLoadError,
     ModelNotFoundError,
     ModelSwapError,
@@ -25,6 +26,7 @@ from semantic.domain.errors import (
 STATUS: dict[SemanticError, int] = {
     InvalidRequestError("x", field="f"): 400,
     ContextLengthError("x", field="messages"): 400,
+    KVBudgetError("x", field="max_tokens"): 413,
     BodyTooLargeError("x", field=None): 413,
     AgentNotFoundError("x"): 404,
     AgentBusyError("x"): 409,
@@ -50,6 +52,16 @@ def test_no_error_of_the_domain_is_forgotten() -> None:
     known = {type(error) for error in STATUS}
     defined = {cls for _, cls in inspect.getmembers(errors, inspect.isclass)}
     assert defined <= known
+
+
+@pytest.mark.parametrize(
+    ("retry_after_s", "header"), [(None, "1"), (1.0, "1"), (2.1, "3"), (60.0, "60")]
+)
+def test_who_is_refused_for_now_hears_when_to_come_back(
+    retry_after_s: float | None, header: str
+) -> None:
+    error = PoolExhaustedError("full", retry_after_s=retry_after_s)
+    assert report(error, RecordedTelemetry()).headers == {"Retry-After": header}
 
 
 @pytest.mark.parametrize(("error", "status"), STATUS.items(), ids=repr)

@@ -2,9 +2,18 @@
 
 from collections.abc import AsyncIterator
 
+from sse_starlette import ServerSentEvent
+
 from semantic.adapters.inbound.errors import report
-from semantic.adapters.inbound.openai.chat_response import DONE, Completion, Json, encoded
-from semantic.domain.chat import Finished, GenerationEvent, Started, TextDelta
+from semantic.adapters.inbound.event_stream import comment
+from semantic.adapters.inbound.openai.chat_response import (
+    DONE,
+    Completion,
+    Json,
+    encoded,
+    timings_json,
+)
+from semantic.domain.chat import Finished, GenerationEvent, Progress, Started, TextDelta
 from semantic.domain.errors import EngineError
 from semantic.ports.telemetry import Telemetry
 
@@ -20,7 +29,7 @@ async def collected(events: AsyncIterator[GenerationEvent], completion: Completi
         if isinstance(event, TextDelta):
             pieces.append(event.text)
         elif isinstance(event, Finished):
-            return completion.whole("".join(pieces), event.reason, event.usage)
+            return completion.whole("".join(pieces), event)
     raise EngineError("the answer has no end")
 
 
@@ -30,13 +39,16 @@ async def streamed(
     telemetry: Telemetry,
     *,
     include_usage: bool,
-) -> AsyncIterator[str]:
-    """The data of each server-sent event.
+) -> AsyncIterator[str | ServerSentEvent]:
+    """The data of each server-sent event; progress is a comment, which no client takes for data.
 
     The status has been sent by now, so an error becomes the last event.
     """
     try:
         async for event in events:
+            if isinstance(event, Progress):
+                yield comment(f"prefill {event.computed_tokens}/{event.prompt_tokens}")
+                continue
             for chunk in _chunks(event, completion, include_usage=include_usage):
                 yield encoded(chunk)
             if isinstance(event, Finished):
@@ -47,7 +59,9 @@ async def streamed(
         yield encoded(report(error, telemetry).body())
 
 
-def _chunks(event: GenerationEvent, completion: Completion, *, include_usage: bool) -> list[Json]:
+def _chunks(
+    event: Started | TextDelta | Finished, completion: Completion, *, include_usage: bool
+) -> list[Json]:
     # With usage asked for, every chunk has the key, and all but the last a null in it.
     no_usage: Json = {"usage": None} if include_usage else {}
     match event:
@@ -55,6 +69,9 @@ def _chunks(event: GenerationEvent, completion: Completion, *, include_usage: bo
             return [completion.chunk({"role": "assistant", "content": ""}) | no_usage]
         case TextDelta(text=text):
             return [completion.chunk({"content": text}) | no_usage]
-        case Finished(reason=reason, usage=usage):
+        case Finished(reason=reason):
             end = completion.chunk({}, reason) | no_usage
-            return [end, completion.usage_chunk(usage)] if include_usage else [end]
+            *_, last = ends = [end, completion.usage_chunk(event)] if include_usage else [end]
+            # The last one has them whatever was asked for: it is the one that clients look into.
+            last["timings"] = timings_json(event)
+            return ends

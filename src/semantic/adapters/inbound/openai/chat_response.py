@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Final
 
-from semantic.domain.chat import FinishReason, Usage
+from semantic.domain.chat import Finished, FinishReason, Usage
 
 DONE: Final = "[DONE]"
 """The last line of a complete stream."""
@@ -29,6 +29,39 @@ def usage_json(usage: Usage) -> Json:
     }
 
 
+def timings_json(finished: Finished) -> Json:
+    """Where the time went, in milliseconds, in llama.cpp's words; and what went before prefill.
+
+    The rate of decoding is that of the tokens after the first, which prefill leads to.
+    """
+    usage, timings = finished.usage, finished.timings
+    prompt_n = usage.prompt_tokens - usage.cached_tokens
+    return {
+        "queued_ms": _ms(timings.queued_s),
+        "ttft_ms": _ms(timings.ttft_s),
+        "cache_n": usage.cached_tokens,
+        "prompt_n": prompt_n,
+        "prompt_ms": _ms(timings.prefill_s),
+        **_rates("prompt", prompt_n, timings.prefill_s),
+        "predicted_n": usage.completion_tokens,
+        "predicted_ms": _ms(timings.decode_s),
+        **_rates("predicted", usage.completion_tokens - 1, timings.decode_s),
+    }
+
+
+def _rates(what: str, tokens: int, seconds: float) -> Json:
+    """Nulls where nothing was done, or nothing could be measured."""
+    known = tokens > 0 and seconds > 0
+    return {
+        f"{what}_per_token_ms": _ms(seconds / tokens) if known else None,
+        f"{what}_per_second": round(tokens / seconds, 3) if known else None,
+    }
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)
+
+
 @dataclass(frozen=True, slots=True)
 class Completion:
     """What every part of one answer has in common. `created` is in seconds since the epoch."""
@@ -37,18 +70,19 @@ class Completion:
     model: str
     created: int
 
-    def whole(self, text: str, reason: FinishReason, usage: Usage) -> Json:
+    def whole(self, text: str, finished: Finished) -> Json:
         """The answer in one piece."""
         choice = {
             "index": 0,
             "message": {"role": "assistant", "content": text, "refusal": None},
             "logprobs": None,
-            "finish_reason": _FINISH_REASONS[reason],
+            "finish_reason": _FINISH_REASONS[finished.reason],
         }
         return {
             **self._head("chat.completion"),
             "choices": [choice],
-            "usage": usage_json(usage),
+            "usage": usage_json(finished.usage),
+            "timings": timings_json(finished),
         }
 
     def chunk(self, delta: Json, reason: FinishReason | None = None) -> Json:
@@ -61,12 +95,12 @@ class Completion:
         }
         return {**self._head("chat.completion.chunk"), "choices": [choice]}
 
-    def usage_chunk(self, usage: Usage) -> Json:
+    def usage_chunk(self, finished: Finished) -> Json:
         """The piece that has only the token counts."""
         return {
             **self._head("chat.completion.chunk"),
             "choices": [],
-            "usage": usage_json(usage),
+            "usage": usage_json(finished.usage),
         }
 
     def _head(self, kind: str) -> Json:

@@ -4,7 +4,6 @@ Owns the adaptation of mlx-lm's tokenizer to the port. What the model's own temp
 vocabulary say is done as they say; only a model without a template gets a plain one from here.
 """
 
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -26,8 +25,9 @@ class MlxTokenizer:
 
     def __init__(self, wrapper: TokenizerWrapper) -> None:
         self._wrapper = wrapper
-        # A fast tokenizer refuses ("already borrowed") to be set up while another thread uses it.
-        self._lock = threading.Lock()
+        # The first use sets a fast tokenizer up, which it refuses ("already borrowed") while
+        # another thread uses it. Later ones need no lock: nobody waits for another's long text.
+        self.encode("")
         self._special = frozenset(
             index for index, token in wrapper.added_tokens_decoder.items() if token.special
         )
@@ -58,10 +58,9 @@ class MlxTokenizer:
             return self._render_plainly(messages)
         turns = [{"role": m.role.value, "content": m.content} for m in messages]
         try:
-            with self._lock:
-                text = self._wrapper.apply_chat_template(  # type: ignore[no-untyped-call]
-                    turns, tokenize=False, add_generation_prompt=True
-                )
+            text = self._wrapper.apply_chat_template(  # type: ignore[no-untyped-call]
+                turns, tokenize=False, add_generation_prompt=True
+            )
         except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
             message = f"the model's chat template refuses these messages: {error}"
             raise InvalidRequestError(message, field="messages") from error
@@ -69,15 +68,13 @@ class MlxTokenizer:
 
     def encode(self, text: str) -> tuple[TokenId, ...]:
         """Ids of rendered text; markers in it become special tokens, none are added."""
-        with self._lock:
-            return tuple(self._wrapper.encode(text, add_special_tokens=False, verbose=False))
+        return tuple(self._wrapper.encode(text, add_special_tokens=False, verbose=False))
 
     def decode(self, tokens: Sequence[TokenId]) -> str:
         """Text of ids, special tokens included."""
-        with self._lock:
-            text = self._wrapper.decode(
-                list(tokens), skip_special_tokens=False, clean_up_tokenization_spaces=False
-            )
+        text = self._wrapper.decode(
+            list(tokens), skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
         return str(text)
 
     def decoder(self) -> "StreamDecoder":
