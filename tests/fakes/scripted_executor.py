@@ -86,13 +86,14 @@ class ScriptedExecutor:
     `spec` says what layers it plays; None: its KV cannot be kept. `choose` gives the greedy token
     after all tokens so far; with anything wrong in what a layer sees, the answer is wrong.
     What is attached is compared with what should be, unless it is `trusting`, as a real engine.
-    The n-th run raises if n is `fail_on_run`, counted from 1. `plans` are the steps performed.
+    The n-th run raises if n is `fail_on_run`, counted from 1, and so many `failures` in a row. `plans` are the steps performed.
     Misuse that a real engine may not notice raises `MisuseError`.
     """
 
     spec: ModelCacheSpec | None = UNIFORM
     choose: Chooser = hashed_choice
     fail_on_run: int | None = None
+    failures: int = 1
     max_context: int = 8192
     max_batch: int = 8
     namespace: Namespace = NAMESPACE
@@ -145,7 +146,8 @@ class ScriptedExecutor:
     def run(self, plan: StepPlan) -> StepResult:
         self._entered()
         self.plans.append(plan)
-        if len(self.plans) == self.fail_on_run:
+        first = self.fail_on_run
+        if first is not None and first <= len(self.plans) < first + self.failures:
             self._broken = True
             raise EngineError("the script says that this step fails")
         running = [key for key, sequence in self._running.items() if sequence.decoding]

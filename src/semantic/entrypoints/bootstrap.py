@@ -12,7 +12,12 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
-from semantic.adapters.config.settings import EngineSettings, Settings, StoreSettings
+from semantic.adapters.config.settings import (
+    EngineSettings,
+    Settings,
+    SettingsError,
+    StoreSettings,
+)
 from semantic.adapters.inbound.admin import AdminAccess
 from semantic.adapters.inbound.app import create_app
 from semantic.adapters.inbound.limits import Limits

@@ -52,7 +52,7 @@ class TestCapture:
     def test_each_full_block_is_sealed_once_with_its_parent(self, bench: Bench) -> None:
         running = bench.run(())
         tokens = tokens_of(700)
-        running.sequence.prompt = (*tokens, 94)
+        running.sequence.prompt = running.sequence.prefill = (*tokens, 94)
         for length in (100, 156, 300, 100, 44):
             running.prefill(length)
             running.capture()

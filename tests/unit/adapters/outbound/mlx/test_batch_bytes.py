@@ -129,9 +129,8 @@ def test_a_row_that_was_cut_shorter_holds_no_more_than_that() -> None:
         executor.attach(SequenceId(number), (), (), GREEDY)
         decoding = tuple(SequenceId(other) for other in range(number))
         joins = decoding[0] if decoding else None
-        executor.run(
-            StepPlan(decoding, PrefillChunk(SequenceId(number), (1,) * length, True, joins))
-        )
+        chunk = PrefillChunk(SequenceId(number), (1,) * length, last=True, joins=joins)
+        executor.run(StepPlan(decoding, chunk))
     gc.collect()
     executor.release(SequenceId(0))
     gc.collect()
