@@ -16,7 +16,14 @@ from hypothesis.stateful import (
 from tests.fakes.blocks import SECRET
 
 from semantic.domain.block import BlockHeader, PartId, PartKind
-from semantic.domain.block_hash import PUBLIC_KEYS, block_key, root_key, tenant_keys, token_bytes
+from semantic.domain.block_hash import (
+    PUBLIC_KEYS,
+    TenantKeys,
+    block_key,
+    root_key,
+    tenant_keys,
+    token_bytes,
+)
 from semantic.domain.ids import PUBLIC, BlockKey, Namespace, TenantId, TokenId
 from semantic.domain.prefix_index import BlockUse, PrefixIndex, common_length
 from semantic.domain.resume import ResumeRule
@@ -127,7 +134,7 @@ class Tenancy(RuleBasedStateMachine):
 
     @precondition(lambda self: bool(self.model))
     @rule(data=st.data(), who=tenants)
-    def call_anothers_block_ones_own(self, data: st.DataObject, who: TenantId) -> None:
+    def call_anothers_block_ones_own(self, data: st.DataObject, who: TenantKeys) -> None:
         """It changes nothing: whoever knows a block's key has no right to it by that."""
         one = data.draw(st.sampled_from([*self.model.values()]))
         self.index.learn(NAMESPACE, [replace(one, tenant=who.tenant, kind=STATE).outline])
@@ -162,13 +169,13 @@ class Tenancy(RuleBasedStateMachine):
         self.extras.remove(part)
 
     @rule(prompt=prompts, who=tenants)
-    def match(self, prompt: list[TokenId], who: TenantId) -> None:
+    def match(self, prompt: list[TokenId], who: TenantKeys) -> None:
         self.check(prompt, who.tenant, self.index.match(prompt, who), lambda _: True)
         alone = self.index_of_visible(who.tenant)
         assert self.index.match(prompt, who) == alone.match(prompt, who)
 
     @rule(prompt=prompts, who=tenants, data=st.data())
-    def match_with_some(self, prompt: list[TokenId], who: TenantId, data: st.DataObject) -> None:
+    def match_with_some(self, prompt: list[TokenId], who: TenantKeys, data: st.DataObject) -> None:
         """Only some of the parts can be had."""
         parts = sorted({one.id for one in self.model.values()} | self.extras, key=str)
         absent = data.draw(st.sets(st.sampled_from(parts))) if parts else set()
@@ -176,7 +183,7 @@ class Tenancy(RuleBasedStateMachine):
         self.check(prompt, who.tenant, uses, lambda part: part not in absent)
 
     @rule(prompt=prompts, who=tenants)
-    def find_whole_blocks_and_resume_points(self, prompt: list[TokenId], who: TenantId) -> None:
+    def find_whole_blocks_and_resume_points(self, prompt: list[TokenId], who: TenantKeys) -> None:
         own = [
             chain[-1]
             for chain in self.chains(prompt, who.tenant, lambda _: True)
@@ -337,11 +344,13 @@ MODELS = [
 
 @pytest.mark.parametrize("model", MODELS, ids=str)
 def test_each_tenant_finds_what_a_search_from_end_to_end_does(model: ResumeRule) -> None:
-    machine = type("Machine", (Tenancy,), {"RULE": model})
+    class Machine(Tenancy):
+        RULE = model
+
     run_state_machine_as_test(
-        machine,
+        Machine,
         settings=settings(
             max_examples=110, stateful_step_count=30, deadline=None, derandomize=True
         ),
     )
-    assert machine.steps >= LEAST_STEPS / len(MODELS)
+    assert Machine.steps >= LEAST_STEPS / len(MODELS)
