@@ -24,9 +24,10 @@ class FaultyExecutor(ScriptedExecutor):
         tokens: Sequence[TokenId],
         blocks: Sequence[AttachedBlock],
         sampling: SamplingParams,
+        drawn: int = 0,
     ) -> None:
         self._fail("attach")
-        super().attach(sequence, tokens, blocks, sampling)
+        super().attach(sequence, tokens, blocks, sampling, drawn)
 
     def seal(
         self, sequence: SequenceId, start: int, end: int, kind: PartKind

@@ -12,18 +12,18 @@ from dataclasses import dataclass
 from functools import partial
 
 from semantic.application.block_reader import BlockReader
-from semantic.application.engine_job import Job, JobFailed, JobStarted, JobText, Loading
+from semantic.application.engine_job import Job, JobFailed, JobStarted, Loading
 from semantic.application.kv_cache import KvCache
 from semantic.application.prefix_loading import LoadingLimits, LoadingParts, PrefixLoading
 from semantic.application.scheduler import Scheduler
 from semantic.domain.block import PartId, PartKind, StoredPart
 from semantic.domain.chat import FinishReason
 from semantic.domain.errors import EngineError, SemanticError
-from semantic.domain.ids import SequenceId, TokenId
+from semantic.domain.ids import SequenceId
 from semantic.domain.lineage import Lineage
 from semantic.domain.prefix_index import BlockUse
 from semantic.domain.sequence import SequenceState
-from semantic.domain.step_plan import StepPlan
+from semantic.domain.step_plan import SampledToken, StepPlan
 from semantic.ports.clock import Clock
 from semantic.ports.model_executor import AttachedBlock, ModelExecutor, PartHandle
 from semantic.ports.telemetry import Telemetry
@@ -154,7 +154,7 @@ class EngineWork:
             self._loading.prefilled(len(plan.prefill.tokens), seconds)
         for sampled in result.sampled:
             job = self._jobs[sampled.sequence]
-            self._guarded(job, partial(self._took, token=sampled.token))
+            self._guarded(job, partial(self._took, sampled=sampled))
         if plan.prefill is not None:
             job = self._jobs[plan.prefill.sequence]
             job.sequence.prefilled(len(plan.prefill.tokens))
@@ -162,13 +162,12 @@ class EngineWork:
             if not plan.prefill.last:
                 job.context.run(self._capture, job)
 
-    def _took(self, job: Job, token: TokenId) -> None:
+    def _took(self, job: Job, sampled: SampledToken) -> None:
         """A token has come: show it, and decide whether it was the last."""
-        job.sequence.decoded(token)
-        text = job.text.add(token)
-        if text:
-            job.emit(JobText(text))
-        if token in job.stop_tokens or job.text.stopped:
+        job.sequence.decoded(sampled.token)
+        if told := job.took(sampled):
+            job.emit(told)
+        if sampled.token in job.stop_tokens or job.text.stopped:
             self._end(job, FinishReason.STOP)
         elif len(job.sequence.generated) >= job.sequence.max_tokens:
             self._end(job, FinishReason.LENGTH)
@@ -189,9 +188,8 @@ class EngineWork:
     def _end(self, job: Job, reason: FinishReason) -> None:
         if job.sequence.state in (SequenceState.WAITING, SequenceState.LOADING):
             job.emit(JobStarted(0))
-        rest = job.text.finish()
-        if rest:
-            job.emit(JobText(rest))
+        if rest := job.finish():
+            job.emit(rest)
         if job.sequence.num_computed:
             self._capture(job, end=True)
         job.sequence.move(SequenceState.FINISHED)

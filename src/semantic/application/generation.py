@@ -7,7 +7,7 @@ one thread of its own, the engine works on another.
 
 import asyncio
 import itertools
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -15,12 +15,28 @@ from dataclasses import dataclass, replace
 from semantic.application.agents import Agents, OpenAgent
 from semantic.application.answer_stream import AnswerStream
 from semantic.application.chain import Chain
-from semantic.application.engine_job import Job, JobEnded, JobEvent, JobFailed, JobStarted, JobText
+from semantic.application.engine_job import (
+    Job,
+    JobEnded,
+    JobEvent,
+    JobFailed,
+    JobStarted,
+    JobText,
+    ScoredId,
+)
 from semantic.application.engine_loop import EngineLoop
 from semantic.application.system_prefix import SystemPrefix
 from semantic.application.text_stream import TextStream
 from semantic.domain.agent import Recall, Segment, recall
-from semantic.domain.chat import Finished, GenerationRequest, Started, TextDelta, Usage
+from semantic.domain.chat import (
+    Finished,
+    GenerationRequest,
+    ScoredToken,
+    Started,
+    TextDelta,
+    TokenText,
+    Usage,
+)
 from semantic.domain.errors import (
     ContextLengthError,
     EngineError,
@@ -28,6 +44,7 @@ from semantic.domain.errors import (
     ModelNotFoundError,
 )
 from semantic.domain.ids import PUBLIC, SequenceId, TokenId
+from semantic.domain.sampling import SamplingParams
 from semantic.domain.sequence import Sequence
 from semantic.ports.inference import ModelInfo
 from semantic.ports.telemetry import Telemetry
@@ -48,11 +65,15 @@ class GenerationLimits:
 
 @dataclass(frozen=True, slots=True)
 class AnsweringModel:
-    """What answers. `resumes_anywhere`: whether its memory can be continued from any position."""
+    """What answers, with one of `vocab_size` tokens after the other.
+
+    `resumes_anywhere`: whether its memory can be continued from any position.
+    """
 
     info: ModelInfo
     tokenizer: Tokenizer
     resumes_anywhere: bool
+    vocab_size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +102,12 @@ class Generation:
         agents: Agents,
         limits: GenerationLimits,
         telemetry: Telemetry,
+        *,
+        new_seed: Callable[[], int],
     ) -> None:
         self._model = model.info
+        self._vocab_size = model.vocab_size
+        self._new_seed = new_seed
         self._tokenizer = model.tokenizer
         self._system_prefix = None if model.resumes_anywhere else SystemPrefix(model.tokenizer)
         self._engine = engine
@@ -105,6 +130,7 @@ class Generation:
         """Admit a request and return its events; see the port."""
         if request.model != self._model.model_id:
             raise ModelNotFoundError(request.model, tried=(f"served: {self._model.model_id}",))
+        request.sampling.check_vocabulary(self._vocab_size)
         agent = None
         if request.agent:
             agent = await self._agents.open(request.agent, request.tenant)
@@ -164,6 +190,10 @@ class Generation:
             )
         return wanted or min(room, self._limits.default_max_tokens)
 
+    def _seeded(self, sampling: SamplingParams) -> SamplingParams:
+        """With a seed in any case: who is preempted must go on with the same draws."""
+        return sampling if sampling.seed is not None else replace(sampling, seed=self._new_seed())
+
     async def _submit(self, answer: "_Answer", agent: OpenAgent | None) -> AnswerStream:
         loop = asyncio.get_running_loop()
         events: asyncio.Queue[JobEvent] = asyncio.Queue()
@@ -171,7 +201,7 @@ class Generation:
             sequence=Sequence(
                 id=answer.sequence,
                 prompt=answer.prompt.tokens,
-                sampling=answer.request.sampling,
+                sampling=self._seeded(answer.request.sampling),
                 max_tokens=answer.max_tokens,
                 system_end=answer.prompt.system_end,
                 tenant=answer.request.tenant,
@@ -225,13 +255,24 @@ class Generation:
             match await events.get():
                 case JobStarted(cached_tokens):
                     stream.put(Started(len(answer.prompt.tokens), cached_tokens))
-                case JobText(text):
-                    stream.put(TextDelta(text))
+                case JobText(text, tokens):
+                    stream.put(TextDelta(text, tuple(map(self._scored, tokens))))
                 case JobFailed(error):
                     stream.fail(error)
                     return None
                 case JobEnded() as ended:
                     return ended
+
+    def _scored(self, scored: ScoredId) -> ScoredToken:
+        """A token's ids as what they stand for."""
+        known = scored.logprobs
+        return ScoredToken(
+            chosen=TokenText(self._tokenizer.token_bytes(scored.token), known.logprob),
+            top=tuple(
+                TokenText(self._tokenizer.token_bytes(token), logprob)
+                for token, logprob in known.top
+            ),
+        )
 
     async def _remember(
         self, agent: OpenAgent, prompt: _Prompt, ended: JobEnded

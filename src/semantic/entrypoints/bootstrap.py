@@ -7,7 +7,9 @@ import asyncio
 import os
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from secrets import randbits
 
 from fastapi import FastAPI
 
@@ -38,6 +40,7 @@ from semantic.application.scheduler import Scheduler, SchedulerLimits
 from semantic.application.space_keeper import SpaceKeeper, SpaceLimits
 from semantic.application.tiered_store import TieredStore
 from semantic.application.write_behind import WriteBehind
+from semantic.domain.sampling import SEED_BITS
 from semantic.ports.clock import Clock
 from semantic.ports.inference import ModelInfo
 from semantic.ports.model_loader import LoadedModel
@@ -141,7 +144,12 @@ def build(settings: Settings, admin_token: str) -> Application:
     remembered = AgentLimits(settings.agents.max_branches, silence_s)
     agents = Agents(records, writes, capabilities.namespace, remembered, clock, telemetry)
     generation = Generation(
-        AnsweringModel(info, model.tokenizer, spec is None or spec.resume_rule.anywhere),
+        AnsweringModel(
+            info,
+            model.tokenizer,
+            spec is None or spec.resume_rule.anywhere,
+            capabilities.vocab_size,
+        ),
         engine,
         agents,
         GenerationLimits(
@@ -150,6 +158,7 @@ def build(settings: Settings, admin_token: str) -> Application:
             awaits_commit=settings.store.durability == "full",
         ),
         telemetry,
+        new_seed=partial(randbits, SEED_BITS),
     )
     http = settings.server
     limits = Limits(http.max_body_bytes, http.ping_interval_s, http.cut_off_s)

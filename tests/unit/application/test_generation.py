@@ -39,6 +39,8 @@ from semantic.ports.inference import Inference, ModelInfo
 Tokens = tuple[TokenId, ...]
 Result = TypeVar("Result")
 
+SEED = 4711
+
 CODER = AgentId.parse("coder", field="agent")
 
 
@@ -110,11 +112,13 @@ class Server:
                 ModelInfo("tiny", created=1, max_context=max_context),
                 self.tokenizer,
                 spec is None or spec.resume_rule.anywhere,
+                self.engine.executor.capabilities.vocab_size,
             ),
             self.engine.loop,
             self.agents,
             GenerationLimits(5, commit_timeout_s, awaits_commit),
             self.engine.telemetry,
+            new_seed=lambda: SEED,
         )
 
     def start(self) -> "Server":

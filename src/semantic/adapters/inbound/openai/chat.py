@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 from semantic.adapters.inbound.errors import report
 from semantic.adapters.inbound.openai.chat_response import DONE, Completion, Json, encoded
-from semantic.domain.chat import Finished, GenerationEvent, Started, TextDelta
+from semantic.domain.chat import Finished, GenerationEvent, ScoredToken, Started, TextDelta
 from semantic.domain.errors import EngineError
 from semantic.ports.telemetry import Telemetry
 
@@ -16,11 +16,13 @@ async def collected(events: AsyncIterator[GenerationEvent], completion: Completi
         EngineError: if the events end without an end of the answer.
     """
     pieces: list[str] = []
+    tokens: list[ScoredToken] = []
     async for event in events:
         if isinstance(event, TextDelta):
             pieces.append(event.text)
+            tokens += event.tokens
         elif isinstance(event, Finished):
-            return completion.whole("".join(pieces), event.reason, event.usage)
+            return completion.whole("".join(pieces), tokens, event.reason, event.usage)
     raise EngineError("the answer has no end")
 
 
@@ -53,8 +55,8 @@ def _chunks(event: GenerationEvent, completion: Completion, *, include_usage: bo
     match event:
         case Started():
             return [completion.chunk({"role": "assistant", "content": ""}) | no_usage]
-        case TextDelta(text=text):
-            return [completion.chunk({"content": text}) | no_usage]
+        case TextDelta(text=text, tokens=tokens):
+            return [completion.chunk({"content": text}, tokens=tokens) | no_usage]
         case Finished(reason=reason, usage=usage):
             end = completion.chunk({}, reason) | no_usage
             return [end, completion.usage_chunk(usage)] if include_usage else [end]

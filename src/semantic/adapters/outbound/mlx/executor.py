@@ -6,7 +6,7 @@ is decided outside: batches get no stop sequences and no limit. One thread owns 
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import mlx.core as mx
 from mlx.nn.layers.base import Module
@@ -15,8 +15,10 @@ from mlx_lm.models.cache import make_prompt_cache
 
 from semantic.adapters.outbound.mlx.batch_caches import SequenceCaches
 from semantic.adapters.outbound.mlx.kv_part import KVPart, from_tensors, to_tensors
+from semantic.adapters.outbound.mlx.logprobs import token_logprobs
+from semantic.adapters.outbound.mlx.penalties import make_processors
 from semantic.adapters.outbound.mlx.restored_caches import Piece, restore
-from semantic.adapters.outbound.mlx.sampler import make_sampler
+from semantic.adapters.outbound.mlx.sampler import RowSampler
 from semantic.domain.block import PartKind, Tensor
 from semantic.domain.cache_spec import ModelCacheSpec
 from semantic.domain.errors import EngineError, IncompatibleCacheError
@@ -28,6 +30,9 @@ from semantic.ports.model_executor import AttachedBlock, Capabilities, PartHandl
 _NEVER_STOP = StopSequences()
 _NO_LIMIT = sys.maxsize
 
+Model = Callable[..., mx.array]
+"""From tokens (rows, length) and the keyword `cache` to logits (rows, length, vocabulary)."""
+
 
 class MlxExecutor:
     """Runs plans on one MLX model."""
@@ -35,6 +40,7 @@ class MlxExecutor:
     def __init__(self, model: Module, capabilities: Capabilities) -> None:
         self._model = model
         self._capabilities = capabilities
+        self._sampler = RowSampler()
         self._prefilling: dict[SequenceId, PromptProcessingBatch] = {}
         self._decoding: GenerationBatch | None = None
 
@@ -49,6 +55,7 @@ class MlxExecutor:
         tokens: Sequence[TokenId],
         blocks: Sequence[AttachedBlock],
         sampling: SamplingParams,
+        drawn: int = 0,
     ) -> None:
         """Make a sequence known; `blocks` hold the KV of `tokens`, in order."""
         pieces = [self._piece(block) for block in blocks]
@@ -57,15 +64,16 @@ class MlxExecutor:
         caches = make_prompt_cache(self._model)
         if pieces:
             caches = restore(caches, pieces, self._check_keeps())
+        self._sampler.add(sequence, sampling, drawn)
         self._prefilling[sequence] = PromptProcessingBatch(
-            self._model,
+            in_float32(self._model),
             uids=[sequence],
             caches=[caches],
             tokens=[list(tokens)],
             # The plan sets the size of a chunk; mlx-lm must not cut it again.
             prefill_step_size=_NO_LIMIT,
-            samplers=[make_sampler(sampling)],
-            logits_processors=[[]],
+            samplers=[self._sampler],
+            logits_processors=[make_processors(sampling)],
             stop_sequences=[_NEVER_STOP],
             max_tokens=[_NO_LIMIT],
         )
@@ -101,6 +109,7 @@ class MlxExecutor:
 
     def release(self, sequence: SequenceId) -> None:
         """Forget a sequence, running or not."""
+        self._sampler.forget(sequence)
         self._prefilling.pop(sequence, None)
         if self._decoding is None or sequence not in self._decoding.uids:
             return
@@ -112,6 +121,7 @@ class MlxExecutor:
 
     def reset(self) -> None:
         """Forget all sequences, whatever state the engine is in."""
+        self._sampler.clear()
         self._prefilling.clear()
         self._decoding = None
         mx.clear_cache()
@@ -148,10 +158,14 @@ class MlxExecutor:
             raise EngineError(f"the plan decodes {wanted}, the batch holds {running}")
         if self._decoding is None:
             return ()
-        return tuple(
-            SampledToken(SequenceId(response.uid), int(response.token))
-            for response in self._decoding.next()
-        )
+        self._sampler.expect(running)
+        return tuple(self._sampled(response) for response in self._decoding.next())
+
+    def _sampled(self, response: GenerationBatch.Response) -> SampledToken:
+        sequence, token = SequenceId(response.uid), int(response.token)
+        count = self._sampler.params(sequence).logprobs
+        scored = None if count is None else token_logprobs(response.logprobs, token, count)
+        return SampledToken(sequence, token, scored)
 
     def _prefill(self, chunk: PrefillChunk) -> None:
         batch = self._prefilling[chunk.sequence]
@@ -159,6 +173,7 @@ class MlxExecutor:
             batch.prompt([list(chunk.tokens)])
             return
         del self._prefilling[chunk.sequence]
+        self._sampler.expect([chunk.sequence])
         started = batch.generate([list(chunk.tokens)])
         if self._decoding is None:
             self._decoding = started
@@ -171,6 +186,19 @@ class MlxExecutor:
         if self._decoding is not None and sequence in self._decoding.uids:
             return self._decoding, self._decoding.uids.index(sequence)
         raise ValueError(f"sequence {sequence} is not in the engine")
+
+
+def in_float32(model: Module) -> Model:
+    """The model with logits in float32: half types' ties and rounding would decide what is drawn.
+
+    As vLLM does. Without it, logits would also depend on whether a neighbour has penalties.
+    """
+
+    def logits(tokens: mx.array, cache: list[object]) -> mx.array:
+        found: mx.array = model(tokens, cache=cache)
+        return found.astype(mx.float32)
+
+    return logits
 
 
 def _own(handle: PartHandle) -> KVPart:

@@ -83,6 +83,7 @@ class MlxModelLoader:
             spec=spec,
             namespace=identity.namespace,
             max_context=_max_context(config),
+            vocab_size=vocab_size(model),
             max_batch=batch,
         )
 
@@ -129,6 +130,12 @@ def _warm_up(executor: MlxExecutor) -> None:
     except EngineError as error:
         raise ModelLoadError(f"the model failed on its first tokens: {error}") from error
     executor.release(sequence)
+
+
+def vocab_size(model: Module) -> int:
+    """Tokens that the model has logits for, which its configuration may not say."""
+    # Nothing is computed: the shape is known before.
+    return int(model(mx.zeros((1, 1), mx.int32)).shape[-1])
 
 
 def backend() -> str:
