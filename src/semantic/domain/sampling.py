@@ -85,14 +85,14 @@ class SamplingParams:
     def _check_bias(self) -> None:
         for token, bias in self.logit_bias:
             if token < 0:
-                raise InvalidRequestError(f"{token} is no token id", field="logit_bias")
+                raise InvalidRequestError(f"logit_bias: {token} is no token id", field="logit_bias")
             if not -MAX_BIAS <= bias <= MAX_BIAS:
                 raise InvalidRequestError(
-                    f"a bias must be between -{MAX_BIAS:g} and {MAX_BIAS:g}, not {bias}",
+                    f"logit_bias must be between -{MAX_BIAS:g} and {MAX_BIAS:g}, not {bias}",
                     field="logit_bias",
                 )
         if len({token for token, _ in self.logit_bias}) < len(self.logit_bias):
-            raise InvalidRequestError("a token has two biases", field="logit_bias")
+            raise InvalidRequestError("logit_bias names a token twice", field="logit_bias")
 
     def _check_stop(self) -> None:
         if len(self.stop) > MAX_STOP_STRINGS:
@@ -127,7 +127,8 @@ class SamplingParams:
         for token, _ in self.logit_bias:
             if token >= size:
                 raise InvalidRequestError(
-                    f"this model has no token {token}, only 0 to {size - 1}", field="logit_bias"
+                    f"logit_bias: this model has no token {token}, only 0 to {size - 1}",
+                    field="logit_bias",
                 )
 
 

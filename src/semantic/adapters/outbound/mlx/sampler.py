@@ -22,6 +22,8 @@ _LEAST: Final = 1e-6
 anything; this one already leaves the best alone."""
 _CANDIDATES: Final = 1024
 """Tokens looked at first on a CPU, where sorting a whole vocabulary takes a third of a step."""
+_MORE: Final = 8
+"""So many times the candidates are looked at next, where those were not enough."""
 
 
 @dataclass(slots=True)
@@ -105,12 +107,16 @@ def _drawn_within_limits(logprobs: mx.array, draws: Sequence[_Draws]) -> mx.arra
         # A row that does not need it stays as it is to the last bit, whoever its neighbours are.
         sums = mx.logsumexp(cooled, axis=-1, keepdims=True)
         cooled = cooled - mx.where(mx.array(uneven)[:, None], sums, 0)
-    count = min(_CANDIDATES, vocabulary) if mx.default_device() == mx.cpu else vocabulary
+    count = vocabulary
+    if mx.default_device() == mx.cpu:
+        # All that top_k leaves must be there: top_p is a share of their sum.
+        count = min(vocabulary, max(_CANDIDATES, *(one.params.top_k or 0 for one in draws)))
     tokens, scores = _best(cooled, count)
     kept = _kept(scores, draws)
     # Whether there are more behind the candidates shows only once they have been computed.
-    if count < vocabulary and mx.any(kept[:, -1]).item():
-        tokens, scores = _best(cooled, vocabulary)
+    while count < vocabulary and mx.any(kept[:, -1]).item():
+        count = min(_MORE * count, vocabulary)
+        tokens, scores = _best(cooled, count)
         kept = _kept(scores, draws)
     noise = mx.take_along_axis(_uniform(draws, vocabulary), tokens, axis=-1)
     noisy = mx.where(kept, scores + _gumbel(noise), -mx.inf)
