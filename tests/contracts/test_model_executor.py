@@ -5,6 +5,7 @@ Equality is token for token and, for KV, byte for byte: same blocks, same chunks
 only, where the last bits do not decide.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -52,7 +53,7 @@ from semantic.domain.cache_spec import (
 )
 from semantic.domain.errors import EngineError, IncompatibleCacheError
 from semantic.domain.ids import SequenceId
-from semantic.domain.sampling import SamplingParams
+from semantic.domain.sampling import SamplingParams, TokenLogprobs
 from semantic.domain.step_plan import PrefillChunk, StepPlan
 from semantic.ports.model_executor import AttachedBlock, ModelExecutor, PartHandle
 
@@ -1129,3 +1130,154 @@ class TestSampling:
         assert share_of_the_best(0.05) > 0.9
         assert share_of_the_best(0.05) > share_of_the_best(1.0) + 0.1
         assert share_of_the_best(1.0) > share_of_the_best(2.0)
+
+    def test_a_restored_answer_goes_on_with_the_same_draws(self, precise: ModelExecutor) -> None:
+        prompt = make_prompt(40, 1)
+        sampling = replace(
+            self.WARM, temperature=1.5, repetition_penalty=1.2, frequency_penalty=0.3
+        )
+        driver = Driver(precise)
+        driver.start(A, prompt, sampling=sampling)
+        driver.steps(9)
+        block = through_bytes(precise, precise, keep(precise, A, 0, 49))
+        driver.steps(9)
+        answer = driver.release(A)
+        used = attached(rule_of(precise), [block], 49)
+        for drawn in (9, 10, 15):
+            # With the KV of 49 tokens; what is known beyond them is prefilled again.
+            driver.start(
+                B, prompt + answer[: drawn + 1], blocks=used, sampling=sampling, drawn=drawn + 1
+            )
+            driver.steps(17 - drawn)
+            assert driver.release(B) == answer[drawn + 1 :]
+
+    def test_the_number_of_the_draw_matters(self, precise: ModelExecutor) -> None:
+        sampling = replace(self.WARM, temperature=2.0)
+        answers = set()
+        for drawn in range(8):
+            driver = Driver(precise)
+            driver.start(A, make_prompt(10), sampling=sampling, drawn=drawn)
+            driver.steps(4)
+            answers.add(driver.release(A))
+        assert len(answers) > 4
+
+    def test_neighbours_of_every_kind_change_nothing(self, precise: ModelExecutor) -> None:
+        kinds = {
+            A: GREEDY,
+            B: replace(self.WARM, top_k=5, logprobs=3),
+            C: replace(self.WARM, top_p=0.8, presence_penalty=1.0, logit_bias=((3, 2.0),)),
+            D: replace(self.WARM, temperature=1.7, min_p=0.02, repetition_penalty=1.3),
+        }
+        alone = {
+            key: answer_alone(precise, make_prompt(20, key), 10, one) for key, one in kinds.items()
+        }
+        driver = Driver(precise)
+        for key, one in kinds.items():
+            driver.start(key, make_prompt(20, key), sampling=one)
+        driver.steps(7)
+        together = {key: driver.release(key) for key in kinds}
+        assert all(alone[key][: len(answer)] == answer for key, answer in together.items() if key)
+        assert together[A] == answer_alone(precise, make_prompt(20, A), len(together[A]))
+
+    @pytest.mark.parametrize("change", [{"top_k": 1}, {"min_p": 1.0}, {"top_p": 1e-9}])
+    def test_what_leaves_one_token_is_greedy(
+        self, executor: ModelExecutor, change: dict[str, float]
+    ) -> None:
+        prompt = make_prompt(10)
+        sampling = replace(self.WARM, temperature=2.0, **change)  # type: ignore[arg-type]
+        assert answer_alone(executor, prompt, 12, sampling) == answer_alone(executor, prompt, 12)
+
+    @staticmethod
+    def scored(
+        executor: ModelExecutor, prompt: Tokens, count: int, sampling: SamplingParams
+    ) -> tuple[Tokens, list[TokenLogprobs]]:
+        driver = Driver(executor)
+        driver.start(A, prompt, sampling=sampling)
+        driver.steps(count)
+        told = [one for one in driver.logprobs[A] if one is not None]
+        return driver.release(A), told
+
+    def test_logprobs_are_told_where_they_are_asked_for(self, executor: ModelExecutor) -> None:
+        driver = Driver(executor)
+        driver.start(A, make_prompt(10), sampling=replace(GREEDY, logprobs=0))
+        driver.start(B, make_prompt(10))
+        driver.start(C, make_prompt(10), sampling=replace(self.WARM, logprobs=20))
+        driver.steps(4)
+        assert all(one is not None and one.top == () for one in driver.logprobs[A])
+        assert set(driver.logprobs[B]) == {None}
+        assert all(one is not None and len(one.top) == 20 for one in driver.logprobs[C])
+
+    def test_logprobs_are_those_of_the_tokens(self, executor: ModelExecutor) -> None:
+        answer, told = self.scored(executor, make_prompt(10), 12, replace(GREEDY, logprobs=20))
+        assert len(told) == len(answer)
+        for token, one in zip(answer, told, strict=True):
+            assert one.top[0] == (token, one.logprob)
+            assert [score for _, score in one.top] == sorted(
+                (score for _, score in one.top), reverse=True
+            )
+            assert 0 < sum(math.exp(score) for _, score in one.top) <= 1 + 1e-5
+
+    @pytest.mark.parametrize(("field", "value"), [("top_k", 3), ("top_p", 0.7), ("min_p", 0.3)])
+    def test_only_what_is_left_is_drawn(
+        self, precise: ModelExecutor, field: str, value: float
+    ) -> None:
+        """Measured by the distribution that is told, whose temperature is 1."""
+        sampling = replace(self.WARM, logprobs=20, **{field: value})  # type: ignore[arg-type]
+        answer, told = self.scored(precise, make_prompt(10), 60, sampling)
+        ranks = []
+        for token, one in zip(answer, told, strict=True):
+            ranks.append([other for other, _ in one.top].index(token))
+            before = sum(math.exp(score) for _, score in one.top[: ranks[-1]])
+            if field == "top_k":
+                assert ranks[-1] < 3
+            elif field == "top_p":
+                assert before < 0.7 + 1e-5 or ranks[-1] == 0
+            else:
+                assert one.logprob >= one.top[0][1] + math.log(0.3) - 1e-5
+        assert max(ranks) > 0
+
+    def test_bias_and_penalties_move_logprobs_as_they_say(self, precise: ModelExecutor) -> None:
+        prompt = (*make_prompt(10), 7, 7, 8)
+        plain = replace(GREEDY, logprobs=20, logit_bias=((7, 50.0), (8, 50.0), (9, 50.0)))
+        _, (before, *_) = self.scored(precise, prompt, 1, plain)
+        changed = replace(
+            plain,
+            logit_bias=((7, 50.0), (8, 51.5), (9, 50.0)),
+            presence_penalty=1.25,
+            frequency_penalty=0.5,
+        )
+        _, (after, *_) = self.scored(precise, prompt, 1, changed)
+        old, new = dict(before.top), dict(after.top)
+        count = prompt.count
+        seven = -1.25 - 0.5 * count(7)
+        eight = 1.5 - 1.25 - 0.5 * count(8)
+        nine = (-1.25 - 0.5 * count(9)) if count(9) else 0.0
+        moved = {token: new[token] - old[token] for token in (7, 8, 9)}
+        assert moved[7] - moved[9] == pytest.approx(seven - nine, abs=1e-4)
+        assert moved[8] - moved[9] == pytest.approx(eight - nine, abs=1e-4)
+
+    def test_a_banned_token_never_comes_and_a_wanted_one_always(
+        self, executor: ModelExecutor
+    ) -> None:
+        prompt = make_prompt(10)
+        plain = answer_alone(executor, prompt, 8)
+        banned = replace(GREEDY, logit_bias=tuple((token, -100.0) for token in set(plain)))
+        assert not set(answer_alone(executor, prompt, 8, banned)) & set(plain)
+        wanted = replace(self.WARM, logit_bias=((42, 100.0),))
+        assert answer_alone(executor, prompt, 8, wanted) == (42,) * 8
+
+    def test_penalties_count_the_answer_as_it_grows(self, precise: ModelExecutor) -> None:
+        """Each token may come once more for every 2 of its bias."""
+        wanted = tuple((token, bias) for token, bias in ((40, 46.0), (41, 45.0)))
+        sampling = replace(GREEDY, logit_bias=wanted, frequency_penalty=2.0)
+        prompt = tuple(token for token in make_prompt(30) if token not in (40, 41))
+        answer = answer_alone(precise, prompt, 12, sampling)
+        assert set(answer) == {40, 41}
+        assert answer != tuple(sorted(answer))
+
+    def test_a_repetition_penalty_ends_repetition(self, precise: ModelExecutor) -> None:
+        sampling = replace(GREEDY, repetition_penalty=50.0)
+        prompt = (1, 2, 3)
+        answer = answer_alone(precise, prompt, 20, sampling)
+        assert len(set(answer)) == 20
+        assert not set(answer) & set(prompt)

@@ -67,6 +67,16 @@ class TestTokenizer:
     def test_stream_gives_the_text(self, tokenizer: Tokenizer, text: str) -> None:
         assert "".join(streamed(tokenizer, tokenizer.encode(text))) == text
 
+    @pytest.mark.parametrize("text", TEXTS)
+    def test_tokens_bytes_joined_are_the_text(self, tokenizer: Tokenizer, text: str) -> None:
+        tokens = tokenizer.encode(text)
+        assert b"".join(map(tokenizer.token_bytes, tokens)) == text.encode()
+
+    def test_markers_and_unknown_ids_have_bytes_as_well(self, tokenizer: Tokenizer) -> None:
+        (marker,) = tokenizer.encode("<|im_end|>")
+        assert tokenizer.token_bytes(marker) == b"<|im_end|>"
+        assert tokenizer.token_bytes(10**6) == b""
+
     @given(text=st.text(alphabet="aé日😀 \n", max_size=30))
     def test_stream_never_gives_half_a_character(self, tokenizer: Tokenizer, text: str) -> None:
         pieces = streamed(tokenizer, tokenizer.encode(text))

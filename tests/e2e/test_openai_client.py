@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import openai
@@ -141,6 +142,51 @@ def test_seeded_sampling_is_reproducible(client: OpenAI) -> None:
 
     assert ask(1) == ask(1)
     assert len({ask(seed) for seed in range(2, 6)}) > 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_logprobs_tell_of_each_token_of_the_answer(client: OpenAI, *, stream: bool) -> None:
+    fields: dict[str, Any] = {"logprobs": True, "top_logprobs": 3, "stream": stream}
+    answer = client.chat.completions.create(
+        model=MODEL,
+        messages=[{"role": "user", "content": QUESTION}],
+        max_tokens=20,
+        temperature=0,
+        stop=["Paris."],
+        **fields,
+    )
+    choices = [part.choices[0] for part in answer] if stream else answer.choices
+    entries = [entry for one in choices if one.logprobs for entry in one.logprobs.content or ()]
+    text = b"".join(bytes(entry.bytes or ()) for entry in entries).decode()
+    assert text == "The capital of France is "[: len(text)]
+    assert text.strip() == "The capital of France is"
+    for entry in entries:
+        assert entry.top_logprobs[0].token == entry.token
+        assert [other.logprob for other in entry.top_logprobs] == sorted(
+            (other.logprob for other in entry.top_logprobs), reverse=True
+        )
+        assert entry.logprob <= 0
+
+
+def test_bias_and_penalties_change_the_answer(client: OpenAI) -> None:
+    def ask(**fields: Any) -> str:
+        completion = client.chat.completions.create(
+            model=MODEL,
+            messages=[{"role": "user", "content": QUESTION}],
+            max_tokens=12,
+            temperature=0,
+            **fields,
+        )
+        return completion.choices[0].message.content or ""
+
+    assert ask(presence_penalty=0, logit_bias={}, extra_body={"top_k": 1}) == ANSWER
+    banned = ask(logit_bias={"504": -100})  # "The"
+    assert not banned.startswith("The")
+    assert ask(frequency_penalty=2, presence_penalty=2) != ANSWER
+    assert ask(extra_body={"repetition_penalty": 2.0}) != ANSWER
+    with pytest.raises(openai.BadRequestError) as caught:
+        ask(logit_bias={"49152": 1})
+    assert caught.value.param == "logit_bias"
 
 
 def test_stop_strings_end_the_answer_and_are_not_shown(client: OpenAI) -> None:

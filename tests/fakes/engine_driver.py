@@ -9,7 +9,7 @@ from semantic.domain.block import PartKind, Tensor
 from semantic.domain.cache_spec import BLOCK_SIZE
 from semantic.domain.ids import SequenceId, TokenId
 from semantic.domain.resume import ResumeRule
-from semantic.domain.sampling import SamplingParams
+from semantic.domain.sampling import SamplingParams, TokenLogprobs
 from semantic.domain.step_plan import PrefillChunk, StepPlan
 from semantic.ports.model_executor import AttachedBlock, ModelExecutor, PartHandle
 
@@ -28,6 +28,7 @@ class Driver:
     executor: ModelExecutor
     decoding: list[SequenceId] = field(default_factory=list)
     answers: dict[SequenceId, list[TokenId]] = field(default_factory=dict)
+    logprobs: dict[SequenceId, list[TokenLogprobs | None]] = field(default_factory=dict)
 
     def start(
         self,
@@ -37,10 +38,11 @@ class Driver:
         cuts: Sequence[int] = (),
         blocks: Sequence[AttachedBlock] = (),
         sampling: SamplingParams = GREEDY,
+        drawn: int = 0,
     ) -> None:
         """Attach and prefill; a chunk ends at each of `cuts`. Who decodes goes on meanwhile."""
         position = sum(block.length for block in blocks)
-        self.executor.attach(sequence, prompt[:position], blocks, sampling)
+        self.executor.attach(sequence, prompt[:position], blocks, sampling, drawn)
         ends = [*(cut for cut in cuts if position < cut < len(prompt)), len(prompt)]
         for begin, end in pairwise([position, *ends]):
             self.prefill(sequence, prompt[begin:end], last=end == len(prompt))
@@ -51,6 +53,7 @@ class Driver:
         if last:
             self.decoding.append(sequence)
             self.answers[sequence] = []
+            self.logprobs[sequence] = []
 
     def step(self, prefill: PrefillChunk | None = None) -> None:
         """One step of all that decode."""
@@ -58,6 +61,7 @@ class Driver:
         assert sorted(token.sequence for token in result.sampled) == sorted(self.decoding)
         for sampled in result.sampled:
             self.answers[sampled.sequence].append(sampled.token)
+            self.logprobs[sampled.sequence].append(sampled.logprobs)
 
     def steps(self, count: int) -> None:
         """So many tokens for each that decodes."""

@@ -48,6 +48,9 @@ class LetterTokenizer:
             raise RuntimeError("no text can be made of ids: the test says so")
         return b"".join(_PIECES[token] for token in tokens).decode(errors="replace")
 
+    def token_bytes(self, token: TokenId) -> bytes:
+        return _PIECES[token] if token < len(_PIECES) else b""
+
     def decoder(self) -> "LetterDecoder":
         return LetterDecoder()
 

@@ -14,6 +14,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
 from semantic.adapters.outbound.mlx.cache_probe import probe
+from semantic.adapters.outbound.mlx.model_loader import vocab_size
 from semantic.domain.cache_spec import Granularity
 from semantic.domain.ids import Namespace
 from semantic.ports.model_executor import Capabilities
@@ -93,6 +94,7 @@ def capabilities(model: Module, max_batch: int = 8) -> Capabilities:
         spec=spec,
         namespace=Namespace("0" * 64),
         max_context=4096,
+        vocab_size=vocab_size(model),
         max_batch=max_batch,
     )
 

@@ -1,12 +1,12 @@
 """An engine without a model, whose answers depend on its KV and on nothing else."""
 
 import hashlib
-import math
 import random
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from tests.fakes.reference_sampling import adjusted, draw, told
 from tests.fakes.scripted_memory import (
     FULL_LAYER,
     RECURRENT_LAYER,
@@ -23,7 +23,7 @@ from semantic.domain.block import PartKind, Tensor
 from semantic.domain.cache_spec import Granularity, ModelCacheSpec
 from semantic.domain.errors import EngineError, IncompatibleCacheError
 from semantic.domain.ids import Namespace, SequenceId, TokenId
-from semantic.domain.sampling import SamplingParams
+from semantic.domain.sampling import SamplingParams, TokenLogprobs
 from semantic.domain.step_plan import PrefillChunk, SampledToken, StepPlan, StepResult
 from semantic.ports.model_executor import AttachedBlock, Capabilities, PartHandle
 
@@ -51,6 +51,7 @@ VOCABULARY = 101
 
 _CANDIDATES = 8
 """Tokens that sampling may choose from, the greedy choice first."""
+_BEST, _UNLIKELY = 3.0, -30.0
 _EACH_LESS_LIKELY = 0.7
 """How much each candidate's logit lies below the one before."""
 
@@ -68,9 +69,10 @@ class _Running:
     memory: Memory
     truth: Memory
     """What the memory would be, had all tokens been computed at once."""
-    random: random.Random
+    seed: int
+    drawn: int
     decoding: bool = False
-    next: TokenId | None = None
+    next: tuple[TokenId, TokenLogprobs | None] | None = None
 
 
 def hashed_choice(tokens: tuple[TokenId, ...]) -> TokenId:
@@ -86,7 +88,8 @@ class ScriptedExecutor:
     `spec` says what layers it plays; None: its KV cannot be kept. `choose` gives the greedy token
     after all tokens so far; with anything wrong in what a layer sees, the answer is wrong.
     What is attached is compared with what should be, unless it is `trusting`, as a real engine.
-    The n-th run raises if n is `fail_on_run`, counted from 1, and so many `failures` in a row. `plans` are the steps performed.
+    The n-th run raises if n is `fail_on_run`, counted from 1, and so many `failures` in a row.
+    `plans` are the steps performed.
     Misuse that a real engine may not notice raises `MisuseError`.
     """
 
@@ -111,6 +114,7 @@ class ScriptedExecutor:
             spec=self.spec,
             namespace=self.namespace,
             max_context=self.max_context,
+            vocab_size=VOCABULARY,
             max_batch=self.max_batch,
         )
 
@@ -140,8 +144,7 @@ class ScriptedExecutor:
         if memory.seen() != truth.seen() and not self.trusting:
             raise IncompatibleCacheError("the blocks do not hold those tokens")
         seed = sampling.seed if sampling.seed is not None else random.getrandbits(64)
-        numbers = random.Random(seed)  # noqa: S311 - no secret
-        self._running[sequence] = _Running(sampling, tuple(tokens), memory, truth, numbers)
+        self._running[sequence] = _Running(sampling, tuple(tokens), memory, truth, seed, drawn)
 
     def run(self, plan: StepPlan) -> StepResult:
         self._entered()
@@ -154,7 +157,7 @@ class ScriptedExecutor:
         if sorted(plan.decode) != sorted(running):
             self._broken = True
             raise EngineError(f"the plan decodes {plan.decode}, the batch holds {running}")
-        sampled = tuple(SampledToken(key, self._decode(self._running[key])) for key in running)
+        sampled = tuple(SampledToken(key, *self._decode(self._running[key])) for key in running)
         if plan.prefill is not None:
             self._prefill(plan.prefill)
         return StepResult(sampled)
@@ -195,7 +198,7 @@ class ScriptedExecutor:
         running = self._running.get(sequence)
         if running is None or running.next is None:
             return None
-        return SampledToken(sequence, running.next)
+        return SampledToken(sequence, *running.next)
 
     def release(self, sequence: SequenceId) -> None:
         self._entered()
@@ -219,13 +222,13 @@ class ScriptedExecutor:
             raise IncompatibleCacheError("this model's KV cannot be kept")
         return self.spec
 
-    def _decode(self, sequence: _Running) -> TokenId:
-        token = sequence.next
-        if token is None:
+    def _decode(self, sequence: _Running) -> tuple[TokenId, TokenLogprobs | None]:
+        chosen = sequence.next
+        if chosen is None:
             raise MisuseError("nothing was prefilled")
-        _compute(sequence, (token,))
+        _compute(sequence, chosen[:1])
         sequence.next = self._sample(sequence)
-        return token
+        return chosen
 
     def _prefill(self, chunk: PrefillChunk) -> None:
         sequence = self._running.get(chunk.sequence)
@@ -237,19 +240,24 @@ class ScriptedExecutor:
             sequence.decoding = True
             sequence.next = self._sample(sequence)
 
-    def _sample(self, sequence: _Running) -> TokenId:
-        best = self.choose(_known(sequence))
-        if sequence.sampling.greedy:
-            return best
-        coldness = _EACH_LESS_LIKELY / max(sequence.sampling.temperature, 1e-6)
-        weights = [math.exp(-rank * coldness) for rank in range(_CANDIDATES)]
-        kept: list[float] = []
-        for weight in weights:
-            if sum(kept) >= sequence.sampling.top_p * sum(weights) and kept:
-                break
-            kept.append(weight)
-        (rank,) = sequence.random.choices(range(len(kept)), kept)
-        return TokenId((best + rank) % VOCABULARY)
+    def _sample(self, sequence: _Running) -> tuple[TokenId, TokenLogprobs | None]:
+        best, sampling = self.choose(_known(sequence)), sequence.sampling
+        if _plain(sampling):
+            return best, None
+        logits = [_UNLIKELY] * VOCABULARY
+        for rank in range(_CANDIDATES):
+            logits[(best + rank) % VOCABULARY] = _BEST - rank * _EACH_LESS_LIKELY
+        logprobs = adjusted(logits, sampling, sequence.tokens)
+        token = draw(logprobs, sampling, sequence.seed, sequence.drawn)
+        sequence.drawn += 1
+        count = sampling.logprobs
+        return token, None if count is None else told(logprobs, token, count)
+
+
+def _plain(sampling: SamplingParams) -> bool:
+    """Whether nothing but the best token is wanted, as in most tests: that is quick."""
+    changed = sampling.penalises or sampling.logit_bias or sampling.logprobs is not None
+    return sampling.greedy and not changed
 
 
 def _compute(sequence: _Running, tokens: tuple[TokenId, ...]) -> None:

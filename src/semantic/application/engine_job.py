@@ -11,8 +11,18 @@ from semantic.domain.chat import FinishReason
 from semantic.domain.errors import SemanticError
 from semantic.domain.ids import TokenId
 from semantic.domain.prefix_index import BlockUse
+from semantic.domain.sampling import TokenLogprobs
 from semantic.domain.sequence import Sequence
+from semantic.domain.step_plan import SampledToken
 from semantic.ports.model_executor import PartHandle
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredId:
+    """A token of the answer, and how likely it was."""
+
+    token: TokenId
+    logprobs: TokenLogprobs
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +42,13 @@ class JobProgress:
 
 @dataclass(frozen=True, slots=True)
 class JobText:
-    """More of the answer."""
+    """More of the answer.
+
+    If logprobs are asked for, with the tokens that have ended in it, each once and in order.
+    """
 
     text: str
+    tokens: tuple[ScoredId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +129,31 @@ class Job:
     passed: int = 0
     capture_failed: bool = False
     context: Context = field(default_factory=copy_context)
+    scored: list[ScoredId] = field(default_factory=list)
+    num_told: int = 0
+
+    def took(self, sampled: SampledToken) -> JobText | None:
+        """Add a token to the text; what can be told of it now."""
+        if sampled.logprobs is not None:
+            self.scored.append(ScoredId(sampled.token, sampled.logprobs))
+        text = self.text.add(sampled.token)
+        return self._told(text, self.text.tokens_ended()) if text else None
+
+    def finish(self) -> JobText | None:
+        """What is left to be told, once the last token is in."""
+        text = self.text.finish()
+        count = self.text.tokens_begun()
+        # What ends a turn is no part of the answer.
+        silent = count > self.text.tokens_ended()
+        if silent and not self.text.stopped and self.sequence.generated[-1] in self.stop_tokens:
+            count -= 1
+        told = self._told(text, count)
+        return told if told.text or told.tokens else None
+
+    def _told(self, text: str, count: int) -> JobText:
+        tokens = tuple(self.scored[self.num_told : count])
+        self.num_told = max(self.num_told, count)
+        return JobText(text, tokens)
 
     def ended(self, reason: FinishReason) -> JobEnded:
         """The event that closes the job."""

@@ -14,14 +14,7 @@ from functools import partial
 
 from semantic.application.block_reader import BlockReader
 from semantic.application.chain import Chain
-from semantic.application.engine_job import (
-    Job,
-    JobFailed,
-    JobProgress,
-    JobStarted,
-    JobText,
-    Loading,
-)
+from semantic.application.engine_job import Job, JobFailed, JobProgress, JobStarted, Loading
 from semantic.application.kv_cache import KvCache
 from semantic.application.kv_memory import KvMemory
 from semantic.application.prefix_loading import LoadingLimits, LoadingParts, PrefixLoading
@@ -35,11 +28,11 @@ from semantic.domain.errors import (
     PoolExhaustedError,
     SemanticError,
 )
-from semantic.domain.ids import SequenceId, TokenId
+from semantic.domain.ids import SequenceId
 from semantic.domain.lineage import Lineage
 from semantic.domain.prefix_index import BlockUse
 from semantic.domain.sequence import SequenceState
-from semantic.domain.step_plan import StepPlan
+from semantic.domain.step_plan import SampledToken, StepPlan
 from semantic.ports.clock import Clock
 from semantic.ports.model_executor import AttachedBlock, ModelExecutor, PartHandle
 from semantic.ports.telemetry import Telemetry
@@ -232,7 +225,7 @@ class EngineWork:
             self._loading.prefilled(len(plan.prefill.tokens), seconds)
         for sampled in result.sampled:
             job = self._jobs[sampled.sequence]
-            self._guarded(job, partial(self._took, token=sampled.token))
+            self._guarded(job, partial(self._took, sampled=sampled))
         if plan.prefill is not None:
             job = self._jobs[plan.prefill.sequence]
             job.sequence.prefilled(len(plan.prefill.tokens))
@@ -241,21 +234,20 @@ class EngineWork:
                 self._guarded(job, _tell_progress)
                 job.context.run(self._capture, job)
 
-    def _took(self, job: Job, token: TokenId) -> None:
+    def _took(self, job: Job, sampled: SampledToken) -> None:
         """A token has come: show it, and decide whether it was the last."""
-        job.sequence.decoded(token)
-        if (reason := self._shown(job, token)) is None:
+        job.sequence.decoded(sampled.token)
+        if (reason := self._shown(job, sampled)) is None:
             self._capture(job)
         else:
             self._end(job, reason)
 
     @staticmethod
-    def _shown(job: Job, token: TokenId) -> FinishReason | None:
+    def _shown(job: Job, sampled: SampledToken) -> FinishReason | None:
         """Show a token; why it was the last, if it was."""
-        text = job.text.add(token)
-        if text:
-            job.emit(JobText(text))
-        if token in job.stop_tokens or job.text.stopped:
+        if told := job.took(sampled):
+            job.emit(told)
+        if sampled.token in job.stop_tokens or job.text.stopped:
             return FinishReason.STOP
         return None if job.sequence.remaining_answer > 0 else FinishReason.LENGTH
 
@@ -274,9 +266,8 @@ class EngineWork:
         if not job.started:
             job.started = True
             job.emit(JobStarted(0))
-        rest = job.text.finish()
-        if rest:
-            job.emit(JobText(rest))
+        if rest := job.finish():
+            job.emit(rest)
         if job.sequence.num_computed:
             self._capture(job, end=True)
         job.sequence.move(SequenceState.FINISHED)
@@ -347,7 +338,7 @@ class EngineWork:
         """Out of the engine, with what has been chosen already: it cannot be chosen again."""
         if (chosen := self._parts.executor.chosen(job.sequence.id)) is not None:
             job.sequence.chose(chosen.token)
-            if (reason := self._shown(job, chosen.token)) is not None:
+            if (reason := self._shown(job, chosen)) is not None:
                 self._end(job, reason)
                 return
         self._parts.executor.release(job.sequence.id)

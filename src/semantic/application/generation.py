@@ -8,7 +8,7 @@ it waits for, a disk, a tokenizer, an engine that hangs, it waits for with an en
 
 import asyncio
 import itertools
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from semantic.application.agents import Agents, OpenAgent
@@ -22,6 +22,7 @@ from semantic.application.engine_job import (
     JobProgress,
     JobStarted,
     JobText,
+    ScoredId,
 )
 from semantic.application.engine_loop import EngineLoop
 from semantic.application.job_events import JobEvents
@@ -30,9 +31,19 @@ from semantic.application.text_stream import TextStream
 from semantic.application.text_work import TextWork
 from semantic.domain.agent import Recall, Segment, recall
 from semantic.domain.answer_length import AnswerLength
-from semantic.domain.chat import Finished, GenerationRequest, Progress, Started, TextDelta, Usage
+from semantic.domain.chat import (
+    Finished,
+    GenerationRequest,
+    Progress,
+    ScoredToken,
+    Started,
+    TextDelta,
+    TokenText,
+    Usage,
+)
 from semantic.domain.errors import EngineError, InvalidRequestError, ModelNotFoundError
 from semantic.domain.ids import PUBLIC, SequenceId, TokenId
+from semantic.domain.sampling import SamplingParams
 from semantic.domain.sequence import Sequence
 from semantic.ports.clock import Clock
 from semantic.ports.inference import ModelInfo
@@ -54,15 +65,26 @@ class GenerationLimits:
 
 @dataclass(frozen=True, slots=True)
 class AnsweringModel:
-    """What answers. `resumes_anywhere`: whether its memory can be continued from any position.
+    """What answers, with one of `vocab_size` tokens after the other.
 
-    `max_kv_tokens`: how many tokens of one request the KV budget holds; None if any number.
+    `resumes_anywhere`: whether its memory can be continued from any position. `max_kv_tokens`: how
+    many tokens of one request the KV budget holds; None if any number.
     """
 
     info: ModelInfo
     tokenizer: Tokenizer
     resumes_anywhere: bool
+    vocab_size: int
     max_kv_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What is not the application's own: time, chance, and who hears reports."""
+
+    clock: Clock
+    telemetry: Telemetry
+    new_seed: Callable[[], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +112,11 @@ class Generation:
         engine: EngineLoop,
         agents: Agents,
         limits: GenerationLimits,
-        clock: Clock,
-        telemetry: Telemetry,
+        surroundings: Surroundings,
     ) -> None:
         self._model = model.info
+        self._vocab_size = model.vocab_size
+        self._new_seed = surroundings.new_seed
         self._tokenizer = model.tokenizer
         self._system_prefix = None if model.resumes_anywhere else SystemPrefix(model.tokenizer)
         self._engine = engine
@@ -102,8 +125,8 @@ class Generation:
         self._length = AnswerLength(
             model.info.max_context, limits.default_max_tokens, model.max_kv_tokens
         )
-        self._clock = clock
-        self._telemetry = telemetry
+        self._clock = surroundings.clock
+        self._telemetry = surroundings.telemetry
         self._ids = itertools.count()
         self._text = TextWork()
         self._running: set[asyncio.Task[None]] = set()
@@ -125,6 +148,7 @@ class Generation:
         clock = AnswerClock(self._clock)
         if request.model != self._model.model_id:
             raise ModelNotFoundError(request.model, tried=(f"served: {self._model.model_id}",))
+        request.sampling.check_vocabulary(self._vocab_size)
         agent = None
         if request.agent:
             agent = await self._agents.open(request.agent, request.tenant)
@@ -165,13 +189,17 @@ class Generation:
             raise InvalidRequestError("the messages hold no text", field="messages")
         return prompt
 
+    def _seeded(self, sampling: SamplingParams) -> SamplingParams:
+        """With a seed in any case: who is preempted must go on with the same draws."""
+        return sampling if sampling.seed is not None else replace(sampling, seed=self._new_seed())
+
     async def _submit(self, answer: "_Answer", agent: OpenAgent | None) -> AnswerStream:
         events = JobEvents(self._engine)
         job = Job(
             sequence=Sequence(
                 id=answer.sequence,
                 prompt=answer.prompt.tokens,
-                sampling=answer.request.sampling,
+                sampling=self._seeded(answer.request.sampling),
                 max_tokens=answer.max_tokens,
                 system_end=answer.prompt.system_end,
                 tenant=answer.request.tenant,
@@ -234,13 +262,24 @@ class Generation:
                 case JobProgress(computed, total):
                     if answer.clock.progress_is_due():
                         stream.put(Progress(total, computed))
-                case JobText(text):
-                    stream.put(TextDelta(text))
+                case JobText(text, tokens):
+                    stream.put(TextDelta(text, tuple(map(self._scored, tokens))))
                 case JobFailed(error):
                     stream.fail(error)
                     return None
                 case JobEnded() as ended:
                     return ended
+
+    def _scored(self, scored: ScoredId) -> ScoredToken:
+        """A token's ids as what they stand for."""
+        known = scored.logprobs
+        return ScoredToken(
+            chosen=TokenText(self._tokenizer.token_bytes(scored.token), known.logprob),
+            top=tuple(
+                TokenText(self._tokenizer.token_bytes(token), logprob)
+                for token, logprob in known.top
+            ),
+        )
 
     async def _remember(
         self, agent: OpenAgent, prompt: _Prompt, ended: JobEnded

@@ -19,6 +19,7 @@ class TextStream:
         self._released = 0
         self._decoded = 0
         self._lengths: list[int] = []
+        self._num_ended = 0
         self._stopped = False
 
     @property
@@ -55,6 +56,31 @@ class TextStream:
             if length == self._released:
                 return count
         return None
+
+    def tokens_ended(self) -> int:
+        """How many tokens have ended in the text handed out so far.
+
+        Tokens that leave no text, as halves of a character, end with the next one that does.
+        """
+        for count in range(self._num_ended + 1, len(self._lengths) + 1):
+            if self._lengths[count - 1] > self._released:
+                break
+            if self._lengths[count - 1] > self._length_of(count - 1):
+                self._num_ended = count
+        return self._num_ended
+
+    def tokens_begun(self) -> int:
+        """How many tokens have a share in the text handed out in all, once it is at its end.
+
+        After a stop string, those that begin before it; otherwise all.
+        """
+        if not self._stopped:
+            return len(self._lengths)
+        return sum(self._length_of(count) < self._released for count in range(len(self._lengths)))
+
+    def _length_of(self, count: int) -> int:
+        """Characters that the first `count` tokens have come to."""
+        return self._lengths[count - 1] if count else 0
 
     def _release(self, text: str) -> str:
         self._pending += text

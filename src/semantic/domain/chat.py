@@ -98,10 +98,31 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenText:
+    """A token's bytes, which may be a part of a character, and its natural log-probability."""
+
+    data: bytes
+    logprob: float
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredToken:
+    """A token of the answer, and the most likely ones in its place, the best first."""
+
+    chosen: TokenText
+    top: tuple[TokenText, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class TextDelta:
-    """The next piece of the answer."""
+    """The next piece of the answer.
+
+    If logprobs are asked for, `tokens` are those whose text ends in it, also if that is none: over
+    all pieces every token of the answer comes once, in order. Without, there are none.
+    """
 
     text: str
+    tokens: tuple[ScoredToken, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

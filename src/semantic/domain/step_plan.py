@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from semantic.domain.ids import SequenceId, TokenId
+from semantic.domain.sampling import TokenLogprobs
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +34,14 @@ class StepPlan:
 
 @dataclass(frozen=True, slots=True)
 class SampledToken:
-    """A token that the engine chose for a sequence; its KV is in the cache or on its way."""
+    """A token that the engine chose for a sequence; its KV is in the cache or on its way.
+
+    It has `logprobs` if the sequence's sampling asks for them.
+    """
 
     sequence: SequenceId
     token: TokenId
+    logprobs: TokenLogprobs | None = None
 
 
 @dataclass(frozen=True, slots=True)

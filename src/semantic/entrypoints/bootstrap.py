@@ -8,7 +8,9 @@ import math
 import os
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from secrets import randbits
 
 from fastapi import FastAPI
 
@@ -36,7 +38,12 @@ from semantic.application.block_reader import BlockReader
 from semantic.application.disk_threads import SILENCE_S, DiskThreads
 from semantic.application.engine_loop import EngineLoop, LoopLimits
 from semantic.application.engine_work import EngineParts
-from semantic.application.generation import AnsweringModel, Generation, GenerationLimits
+from semantic.application.generation import (
+    AnsweringModel,
+    Generation,
+    GenerationLimits,
+    Surroundings,
+)
 from semantic.application.kv_cache import CacheLimits, KvCache
 from semantic.application.kv_memory import most_tokens
 from semantic.application.prefix_loading import LoadingLimits
@@ -46,6 +53,7 @@ from semantic.application.space_keeper import SpaceKeeper, SpaceLimits
 from semantic.application.tiered_store import TieredStore
 from semantic.application.write_behind import WriteBehind
 from semantic.domain.cache_spec import BLOCK_SIZE
+from semantic.domain.sampling import SEED_BITS
 from semantic.ports.clock import Clock
 from semantic.ports.inference import ModelInfo
 from semantic.ports.model_loader import LoadedModel
@@ -159,6 +167,7 @@ def build(settings: Settings, admin_token: str) -> Application:
             info,
             model.tokenizer,
             spec is None or spec.resume_rule.anywhere,
+            capabilities.vocab_size,
             _max_kv_tokens(engine_parts),
         ),
         engine,
@@ -168,8 +177,7 @@ def build(settings: Settings, admin_token: str) -> Application:
             settings.store.commit_timeout_s,
             awaits_commit=settings.store.durability == "full",
         ),
-        clock,
-        telemetry,
+        Surroundings(clock, telemetry, partial(randbits, SEED_BITS)),
     )
     http = settings.server
     limits = Limits(http.max_body_bytes, http.ping_interval_s, http.cut_off_s)

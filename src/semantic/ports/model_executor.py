@@ -50,6 +50,8 @@ class Capabilities:
     namespace: Namespace
     max_context: int
     """Tokens of prompt and answer together."""
+    vocab_size: int
+    """Tokens that it may choose from: ids below it."""
     max_batch: int
     """Sequences that may run at once; 1 for models whose ragged batches are wrong."""
     weights_bytes: int = 0
@@ -73,7 +75,9 @@ class ModelExecutor(Protocol):
     ) -> None:
         """Make a sequence known; `blocks` hold the KV of `tokens`, in order. Copies both.
 
-        `drawn`: tokens that were chosen for it before; the next draw follows them.
+        `drawn` tokens of the answer have been chosen before: they are the last of those that are
+        restored or prefilled, and the next one's draw is number `drawn` of the seed. Penalties
+        count all that is restored or prefilled. Without a seed, one is made up.
 
         Raises:
             IncompatibleCacheError: if the blocks do not hold exactly those tokens, or not all that

@@ -37,5 +37,8 @@ class Tokenizer(Protocol):
     def decode(self, tokens: Sequence[TokenId]) -> str:
         """Text of ids, special tokens included: the inverse of `encode` where there is one."""
 
+    def token_bytes(self, token: TokenId) -> bytes:
+        """What one token stands for: a part of UTF-8 text; empty for ids that it does not know."""
+
     def decoder(self) -> TokenDecoder:
         """A new decoder for one answer; special tokens leave no text."""

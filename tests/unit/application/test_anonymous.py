@@ -5,7 +5,8 @@ import random
 import pytest
 from tests.fakes.scripted_executor import NAMESPACE, SPECS, UNIFORM, ScriptedExecutor
 from tests.fakes.small_engine import Listener, SmallEngine, right_answer
-from tests.unit.application.test_engine_work import LONG, Bench, Tokens
+from tests.fakes.work_bench import Bench, Tokens
+from tests.unit.application.test_engine_work import LONG
 
 from semantic.application.sightings import Sightings
 from semantic.domain.block import PartKind

@@ -1,10 +1,12 @@
 import pytest
-from tests.fakes.letter_tokenizer import LetterTokenizer
+from tests.fakes.letter_tokenizer import END, LetterTokenizer
 from tests.fakes.small_engine import make_job
 
 from semantic.application.engine_job import Job
 from semantic.domain.chat import FinishReason
-from semantic.domain.ids import TokenId
+from semantic.domain.ids import SequenceId, TokenId
+from semantic.domain.sampling import TokenLogprobs
+from semantic.domain.step_plan import SampledToken
 
 
 def answered(text: str, *stops: str, cached: int = 0) -> tuple[Job, tuple[TokenId, ...]]:
@@ -41,3 +43,53 @@ def test_an_answer_that_ends_inside_a_token_is_not_remembered(
 ) -> None:
     job, _ = answered(text, "b")
     assert job.ended(FinishReason.STOP).remembered == remembered
+
+
+def told(text: str, *stops: str, end: bool = False) -> list[tuple[str, str]]:
+    """The text of each event of an answer, and that of the tokens which come with it."""
+    tokenizer = LetterTokenizer()
+    job, _ = make_job(1, (0,), stops=stops, stop_tokens=tokenizer.stop_tokens)
+    job.sequence.restored(0)
+    job.sequence.prefilled(1)
+    events = []
+    for number, token in enumerate((*tokenizer.encode(text), *([END] if end else []))):
+        job.sequence.decoded(token)
+        scores = TokenLogprobs(-float(number))
+        events.append(job.took(SampledToken(SequenceId(1), token, scores)))
+        if job.text.stopped:
+            break
+    events.append(job.finish())
+    numbers = [one.logprobs.logprob for event in events if event for one in event.tokens]
+    assert numbers == [-float(number) for number in range(len(numbers))]
+    return [
+        (event.text, b"".join(tokenizer.token_bytes(one.token) for one in event.tokens).decode())
+        for event in events
+        if event
+    ]
+
+
+@pytest.mark.parametrize("end", [False, True])
+def test_each_tokens_logprobs_come_with_its_text(*, end: bool) -> None:
+    assert told("xéy", end=end) == [("x", "x"), ("é", "é"), ("y", "y")]
+
+
+def test_logprobs_wait_as_long_as_their_text() -> None:
+    assert told("aSTxST", "STOP") == [("a", "a"), ("STx", "STx"), ("ST", "ST")]
+
+
+def test_what_a_stop_string_cuts_off_has_no_logprobs() -> None:
+    assert told("aéSTOP", "éSTOP") == [("a", "a")]
+
+
+def test_a_token_that_is_shown_in_part_has_logprobs() -> None:
+    assert told("xab", "b") == [("x", "x"), ("a", ""), ("", "ab")]
+
+
+def test_without_logprobs_no_tokens_are_told() -> None:
+    job, _ = make_job(1, (0,))
+    job.sequence.restored(0)
+    job.sequence.prefilled(1)
+    told = job.took(SampledToken(SequenceId(1), 5))
+    assert told
+    assert told.tokens == ()
+    assert job.finish() is None

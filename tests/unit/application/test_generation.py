@@ -2,7 +2,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from tests.contracts.test_inference_events import InferenceContract, check_order
@@ -13,7 +13,12 @@ from tests.fakes.scripted_executor import NAMESPACE, SPECS, ScriptedExecutor, ha
 from tests.fakes.small_engine import SmallEngine, right_answer
 
 from semantic.application.agents import AgentLimits, Agents
-from semantic.application.generation import AnsweringModel, Generation, GenerationLimits
+from semantic.application.generation import (
+    AnsweringModel,
+    Generation,
+    GenerationLimits,
+    Surroundings,
+)
 from semantic.application.scheduler import SchedulerLimits
 from semantic.application.system_prefix import SystemPrefix
 from semantic.application.text_work import TextWork
@@ -43,6 +48,8 @@ from semantic.ports.inference import Inference, ModelInfo
 
 Tokens = tuple[TokenId, ...]
 Result = TypeVar("Result")
+
+SEED = 4711
 
 CODER = AgentId.parse("coder", field="agent")
 
@@ -116,13 +123,13 @@ class Server:
                 ModelInfo("tiny", created=1, max_context=max_context),
                 self.tokenizer,
                 spec is None or spec.resume_rule.anywhere,
+                self.engine.executor.capabilities.vocab_size,
                 max_kv_tokens,
             ),
             self.engine.loop,
             self.agents,
             GenerationLimits(5, commit_timeout_s, awaits_commit),
-            self.engine.clock,
-            self.engine.telemetry,
+            Surroundings(self.engine.clock, self.engine.telemetry, lambda: SEED),
         )
 
     def start(self) -> "Server":
@@ -175,6 +182,7 @@ def request_of(
     agent: AgentId | None = CODER,
     model: str = "tiny",
     stop: tuple[str, ...] = (),
+    **sampling: Any,
 ) -> GenerationRequest:
     """A conversation; the user speaks first, and last."""
     roles = (Role.USER, Role.ASSISTANT)
@@ -182,7 +190,9 @@ def request_of(
         request_id=RequestId("r"),
         model=model,
         messages=tuple(ChatMessage(roles[n % 2], text) for n, text in enumerate(messages)),
-        sampling=SamplingParams(temperature=0, max_tokens=max_tokens, stop=stop),
+        sampling=SamplingParams(
+            **{"temperature": 0, "max_tokens": max_tokens, "stop": stop, **sampling}
+        ),
         agent=agent,
     )
 
@@ -800,3 +810,40 @@ def test_what_was_published_is_for_every_tenant(server: Server) -> None:
     whole = len(LetterTokenizer().encode(rendered(text))) - 1
     for tenant in (DEFAULT_TENANT, TenantId("acme"), PUBLIC):
         assert server.run(server.answered(replace(request_of(text), tenant=tenant))).cached == whole
+
+
+class TestSampling:
+    def test_who_names_no_seed_gets_one(self, server: Server) -> None:
+        def ask(seed: int | None) -> str:
+            request = request_of("hello", max_tokens=24, agent=None, temperature=2.0, seed=seed)
+            return server.run(server.answered(request)).text
+
+        assert ask(None) == ask(SEED)
+        assert len({ask(seed) for seed in range(4)}) > 1
+
+    def test_a_bias_must_be_of_the_models_tokens(self, server: Server) -> None:
+        vocabulary = server.engine.executor.capabilities.vocab_size
+        request = request_of("hello", logit_bias=((vocabulary, 1.0),))
+        with pytest.raises(InvalidRequestError) as caught:
+            server.run(server.generation.generate(request))
+        assert caught.value.field == "logit_bias"
+        assert server.run(server.answered(request_of("hello", logit_bias=((0, 1.0),)))).text
+
+    def test_logprobs_come_once_for_each_token_that_is_shown(self) -> None:
+        server = Server(SmallEngine(ScriptedExecutor(choose=saying("one ab two")))).start()
+        try:
+            request = request_of("hello", max_tokens=50, stop=(" two",), logprobs=2)
+            answer = server.run(server.answered(request))
+        finally:
+            server.stop()
+        deltas = [event for event in answer.events if isinstance(event, TextDelta)]
+        tokens = [token for delta in deltas for token in delta.tokens]
+        assert answer.text == "one ab"
+        assert b"".join(token.chosen.data for token in tokens).decode() == answer.text
+        for token in tokens:
+            assert len(token.top) == 2
+            assert token.top[0] == token.chosen
+
+    def test_nobody_is_told_logprobs_unasked(self, server: Server) -> None:
+        answer = server.ask("hello")
+        assert all(not event.tokens for event in answer.events if isinstance(event, TextDelta))

@@ -13,7 +13,7 @@ from tests.fakes.cache_bench import tokens_of
 from tests.fakes.observed_stores import PATIENCE_S
 from tests.fakes.scripted_executor import NAMESPACE, SPECS, ScriptedExecutor
 from tests.fakes.small_engine import SmallEngine, right_answer
-from tests.unit.application.test_engine_work import Bench, Tokens
+from tests.fakes.work_bench import Bench, Tokens
 
 from semantic.application.engine_job import JobEnded
 from semantic.application.scheduler import SchedulerLimits

@@ -6,7 +6,8 @@ import pytest
 from tests.fakes.faulty_blocks import FaultyBlocks
 from tests.fakes.scripted_executor import NAMESPACE, SPECS, UNIFORM, ScriptedExecutor
 from tests.fakes.small_engine import SmallEngine, right_answer
-from tests.unit.application.test_engine_work import LONG, Bench, Tokens
+from tests.fakes.work_bench import Bench, Tokens
+from tests.unit.application.test_engine_work import LONG
 
 from semantic.domain.block import PartId, PartKind
 from semantic.domain.block_pool import Holder

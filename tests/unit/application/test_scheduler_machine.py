@@ -1,5 +1,7 @@
 """Any order of calls against a simple model: lists, and one number a party."""
 
+from collections.abc import Sequence as Rows
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -15,10 +17,9 @@ from semantic.domain.step_plan import StepPlan
 MAX_BATCH = 4
 CHUNK_ALONE, CHUNK_SHARED = 600, 100
 IN_WORK = (SequenceState.LOADING, SequenceState.PREFILL, SequenceState.DECODE)
-Rows = tuple[int, ...]
 
 
-def cost(rows: "Rows | list[int]") -> int:
+def cost(rows: Rows[int]) -> int:
     """A byte for each token of the longest row, in each row."""
     return len(rows) * max(rows, default=0)
 

@@ -178,3 +178,32 @@ def test_tokens_shown_make_up_exactly_the_text_shown(pieces: list[str], stops: l
         assert stream.tokens_shown() == (counts[0] if counts else None)
     else:
         assert stream.tokens_shown() == len(pieces)
+
+
+@given(pieces=st.lists(TEXT, max_size=10), stops=STOPS, lags=st.booleans())
+def test_tokens_end_and_begin_where_their_text_does(
+    pieces: list[str], stops: list[str], *, lags: bool
+) -> None:
+    stream = TextStream(Pieces(pieces, lags=lags), tuple(stops))
+    shown = ""
+    taken: list[str] = []
+    ended = 0
+    for token, piece in enumerate(pieces):
+        shown += stream.add(token)
+        taken.append(piece)
+        assert stream.tokens_ended() >= ended
+        ended = stream.tokens_ended()
+        if not lags:
+            assert len("".join(taken[:ended])) <= len(shown)
+            # What has ended and leaves no text never stands last: it may still be cut off.
+            assert not ended or taken[ended - 1]
+        if stream.stopped:
+            break
+    shown += stream.finish()
+    begun = stream.tokens_begun()
+    if not stream.stopped:
+        assert begun == len(pieces)
+    elif not lags:
+        assert len("".join(taken[:begun])) >= len(shown)
+        assert not begun or len("".join(taken[: begun - 1])) < len(shown)
+    assert begun >= ended

@@ -1,4 +1,5 @@
 import json
+import math
 from collections.abc import Callable
 
 import httpx
@@ -6,17 +7,21 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionUserMessageParam
 from tests.fakes.recorded_telemetry import RecordedTelemetry
-from tests.fakes.scripted_inference import Pause, ScriptedInference, Step, answer
+from tests.fakes.scripted_inference import TIMINGS, Pause, ScriptedInference, Step, answer
 
 from semantic.domain.agent import AgentId
 from semantic.domain.chat import (
     ChatMessage,
+    Finished,
     FinishReason,
     GenerationRequest,
     Progress,
     Role,
+    ScoredToken,
     Started,
     TextDelta,
+    TokenText,
+    Usage,
 )
 from semantic.domain.errors import (
     CachePersistenceError,
@@ -224,10 +229,14 @@ def test_a_request_arrives_in_the_terms_of_the_domain(serve: Serve) -> None:
         "n": 1,
         "tools": [],
         "response_format": {"type": "text"},
-        "logprobs": False,
-        "frequency_penalty": 0.0,
-        "presence_penalty": 0,
-        "logit_bias": {},
+        "logprobs": True,
+        "top_logprobs": 4,
+        "frequency_penalty": 0.5,
+        "presence_penalty": -1,
+        "logit_bias": {"17": -100, "0": 1.5},
+        "top_k": 40,
+        "min_p": 0.05,
+        "repetition_penalty": 1.1,
         "modalities": ["text"],
         "some_new_field": {"deep": [1, 2]},
     }
@@ -250,7 +259,18 @@ def test_a_request_arrives_in_the_terms_of_the_domain(serve: Serve) -> None:
                 ChatMessage(Role.TOOL, "c"),
             ),
             sampling=SamplingParams(
-                max_tokens=7, temperature=0.0, top_p=0.5, seed=3, stop=("END",)
+                max_tokens=7,
+                temperature=0.0,
+                top_p=0.5,
+                top_k=40,
+                min_p=0.05,
+                repetition_penalty=1.1,
+                presence_penalty=-1.0,
+                frequency_penalty=0.5,
+                logit_bias=((17, -100.0), (0, 1.5)),
+                seed=3,
+                stop=("END",),
+                logprobs=4,
             ),
             agent=AgentId.parse(headers["X-Agent-ID"], field="X-Agent-ID"),
         )
@@ -262,6 +282,80 @@ def test_what_is_not_said_is_left_to_the_domain(serve: Serve) -> None:
     post(serve(inference), stop=None, max_tokens=None).raise_for_status()
     assert inference.requests[0].sampling == SamplingParams()
     assert inference.requests[0].agent is None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"logprobs": False, "top_logprobs": 0, "logit_bias": {}, "frequency_penalty": 0.0},
+        {"presence_penalty": 0, "top_k": 0, "min_p": 0, "repetition_penalty": 1},
+        {"top_k": -1},
+        dict.fromkeys(("logprobs", "top_logprobs", "logit_bias", "top_k", "min_p")),
+    ],
+)
+def test_values_that_change_nothing_are_the_same_as_none(
+    serve: Serve, fields: dict[str, object]
+) -> None:
+    inference = ScriptedInference()
+    post(serve(inference), **fields).raise_for_status()
+    assert inference.requests[0].sampling == SamplingParams()
+
+
+def test_logprobs_without_alternatives_may_be_asked_for(serve: Serve) -> None:
+    inference = ScriptedInference()
+    post(serve(inference), logprobs=True).raise_for_status()
+    assert inference.requests[0].sampling == SamplingParams(logprobs=0)
+
+
+HALF, OTHER = TokenText(b"\xc3", -0.5), TokenText(b" a", -2.0)
+SCORED = (
+    Started(10, 0),
+    TextDelta("H", (ScoredToken(TokenText(b"H", -0.25), (TokenText(b"H", -0.25), OTHER)),)),
+    TextDelta("\u00e9", (ScoredToken(HALF), ScoredToken(TokenText(b"\xa9", -math.inf)))),
+    TextDelta("", (ScoredToken(OTHER),)),
+    Finished(FinishReason.STOP, Usage(10, 0, 4), TIMINGS),
+)
+ENTRIES = [
+    {
+        "token": "H",
+        "logprob": -0.25,
+        "bytes": [72],
+        "top_logprobs": [
+            {"token": "H", "logprob": -0.25, "bytes": [72]},
+            {"token": " a", "logprob": -2.0, "bytes": [32, 97]},
+        ],
+    },
+    {"token": "\ufffd", "logprob": -0.5, "bytes": [0xC3], "top_logprobs": []},
+    {"token": "\ufffd", "logprob": -9999.0, "bytes": [0xA9], "top_logprobs": []},
+    {"token": " a", "logprob": -2.0, "bytes": [32, 97], "top_logprobs": []},
+]
+
+
+def test_a_whole_answer_has_an_entry_for_each_token(serve: Serve) -> None:
+    body = post(serve(ScriptedInference(SCORED)), logprobs=True).json()
+    assert body["choices"][0]["logprobs"] == {"content": ENTRIES, "refusal": None}
+
+
+def test_a_streams_chunks_have_the_entries_of_their_tokens(serve: Serve) -> None:
+    *lines, _ = data_lines(post(serve(ScriptedInference(SCORED)), logprobs=True, stream=True))
+    choices = [json.loads(line)["choices"][0] for line in lines]
+    told = [choice["logprobs"] and len(choice["logprobs"]["content"]) for choice in choices]
+    assert told == [None, 1, 2, 1, None]
+    entries = [
+        one for choice in choices if choice["logprobs"] for one in choice["logprobs"]["content"]
+    ]
+    assert entries == ENTRIES
+
+
+def test_the_client_reads_logprobs(serve: Serve) -> None:
+    with client(serve(ScriptedInference(SCORED))) as api:
+        choice = api.chat.completions.create(
+            model="scripted", messages=HELLO, logprobs=True, top_logprobs=2
+        ).choices[0]
+    assert choice.logprobs is not None
+    assert choice.logprobs.content is not None
+    data = b"".join(bytes(one.bytes or []) for one in choice.logprobs.content)
+    assert data.decode() == "H\u00e9 a"
 
 
 @pytest.mark.parametrize(

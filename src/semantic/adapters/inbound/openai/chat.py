@@ -13,7 +13,14 @@ from semantic.adapters.inbound.openai.chat_response import (
     encoded,
     timings_json,
 )
-from semantic.domain.chat import Finished, GenerationEvent, Progress, Started, TextDelta
+from semantic.domain.chat import (
+    Finished,
+    GenerationEvent,
+    Progress,
+    ScoredToken,
+    Started,
+    TextDelta,
+)
 from semantic.domain.errors import EngineError
 from semantic.ports.telemetry import Telemetry
 
@@ -25,11 +32,13 @@ async def collected(events: AsyncIterator[GenerationEvent], completion: Completi
         EngineError: if the events end without an end of the answer.
     """
     pieces: list[str] = []
+    tokens: list[ScoredToken] = []
     async for event in events:
         if isinstance(event, TextDelta):
             pieces.append(event.text)
+            tokens += event.tokens
         elif isinstance(event, Finished):
-            return completion.whole("".join(pieces), event)
+            return completion.whole("".join(pieces), tokens, event)
     raise EngineError("the answer has no end")
 
 
@@ -67,8 +76,8 @@ def _chunks(
     match event:
         case Started():
             return [completion.chunk({"role": "assistant", "content": ""}) | no_usage]
-        case TextDelta(text=text):
-            return [completion.chunk({"content": text}) | no_usage]
+        case TextDelta(text=text, tokens=tokens):
+            return [completion.chunk({"content": text}, tokens=tokens) | no_usage]
         case Finished(reason=reason):
             end = completion.chunk({}, reason) | no_usage
             *_, last = ends = [end, completion.usage_chunk(event)] if include_usage else [end]

@@ -4,15 +4,25 @@ Unknown fields are ignored. Fields that are known to change the answer and are n
 are refused unless their value changes nothing: an answer is never quietly another one.
 """
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from semantic.domain.agent import AgentId
 from semantic.domain.chat import ChatMessage, GenerationRequest, Role
 from semantic.domain.ids import RequestId
-from semantic.domain.sampling import SamplingParams
+from semantic.domain.sampling import MAX_LOGPROBS, SamplingParams
 
 _ROLES = {
     "developer": Role.SYSTEM,
@@ -21,6 +31,19 @@ _ROLES = {
     "assistant": Role.ASSISTANT,
     "tool": Role.TOOL,
 }
+
+_SAME = (
+    "temperature",
+    "top_p",
+    "frequency_penalty",
+    "presence_penalty",
+    "seed",
+    "min_p",
+    "repetition_penalty",
+)
+"""Fields that the domain knows by the same name and means the same by."""
+
+_TOKEN = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
 def _only(*neutral: JsonValue) -> AfterValidator:
@@ -43,6 +66,14 @@ def _as_parts(content: object) -> object:
 
 def _as_list(stop: object) -> object:
     return [stop] if isinstance(stop, str) else stop
+
+
+def _of_tokens(bias: dict[str, float] | None) -> dict[str, float] | None:
+    """Its keys must be token ids, in the plainest way to write a number."""
+    for token in bias or {}:
+        if not _TOKEN.fullmatch(token):
+            raise PydanticCustomError("no_token", "its keys must be token ids")
+    return bias
 
 
 class _Wire(BaseModel):
@@ -83,34 +114,66 @@ class NotSupported(_Wire):
     tools: Annotated[JsonValue, _only([])] = None
     functions: Annotated[JsonValue, _only([])] = None
     response_format: Annotated[JsonValue, _only({"type": "text"})] = None
-    logprobs: Annotated[JsonValue, _only(False)] = None  # noqa: FBT003 - JSON's false
-    top_logprobs: Annotated[JsonValue, _only(0)] = None
-    frequency_penalty: Annotated[JsonValue, _only(0, 0.0)] = None
-    presence_penalty: Annotated[JsonValue, _only(0, 0.0)] = None
-    logit_bias: Annotated[JsonValue, _only({})] = None
     tool_choice: Annotated[JsonValue, _only("none", "auto")] = None
     function_call: Annotated[JsonValue, _only("none", "auto")] = None
-    # Other local servers' extensions.
-    top_k: Annotated[JsonValue, _only(0, -1)] = None
-    min_p: Annotated[JsonValue, _only(0, 0.0)] = None
-    repetition_penalty: Annotated[JsonValue, _only(1, 1.0)] = None
+    # Another local server's extension.
     stop_token_ids: Annotated[JsonValue, _only([])] = None
     modalities: Annotated[JsonValue, _only(["text"])] = None
     audio: Annotated[JsonValue, _only()] = None
     web_search_options: Annotated[JsonValue, _only()] = None
 
 
-class ChatCompletionRequest(NotSupported):
-    """The body of `POST /v1/chat/completions`. Ranges are checked by the domain."""
+class Sampling(_Wire):
+    """How tokens are chosen. Ranges are checked by the domain, which calls them the same."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    logit_bias: Annotated[dict[str, float] | None, AfterValidator(_of_tokens)] = None
+    seed: int | None = None
+    stop: Annotated[list[str] | None, BeforeValidator(_as_list)] = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
+    # Extensions that other local servers have, too.
+    top_k: Annotated[int, Field(ge=-1)] | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+
+    @field_validator("top_logprobs")
+    @classmethod
+    def _only_with_logprobs(cls, count: int | None, info: ValidationInfo) -> int | None:
+        if count and not info.data.get("logprobs"):
+            raise PydanticCustomError("no_logprobs", "this needs logprobs to be true")
+        return count
+
+    def chosen(self, max_tokens: int | None) -> SamplingParams:
+        """The same in the domain's terms; what is not said, or null, as if by default.
+
+        Raises:
+            InvalidRequestError: naming the field whose value is out of range.
+        """
+        said: dict[str, Any] = {
+            name: value for name in _SAME if (value := getattr(self, name)) is not None
+        }
+        bias = self.logit_bias or {}
+        return SamplingParams(
+            **said,
+            max_tokens=max_tokens,
+            top_k=self.top_k if self.top_k and self.top_k > 0 else None,
+            logit_bias=tuple((int(token), value) for token, value in bias.items()),
+            stop=tuple(self.stop or ()),
+            logprobs=(self.top_logprobs or 0) if self.logprobs else None,
+        )
+
+
+class ChatCompletionRequest(NotSupported, Sampling):
+    """The body of `POST /v1/chat/completions`."""
 
     model: str
     messages: list[Message]
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    seed: int | None = None
-    stop: Annotated[list[str] | None, BeforeValidator(_as_list)] = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     user: str | None = None
@@ -130,16 +193,6 @@ class ChatCompletionRequest(NotSupported):
             request_id=request_id,
             model=self.model,
             messages=tuple(message.translated() for message in self.messages),
-            sampling=self._sampling(),
+            sampling=self.chosen(self.max_completion_tokens or self.max_tokens),
             agent=agent,
-        )
-
-    def _sampling(self) -> SamplingParams:
-        default = SamplingParams()
-        return SamplingParams(
-            max_tokens=self.max_completion_tokens or self.max_tokens,
-            temperature=default.temperature if self.temperature is None else self.temperature,
-            top_p=default.top_p if self.top_p is None else self.top_p,
-            seed=self.seed,
-            stop=tuple(self.stop or ()),
         )

@@ -1,10 +1,11 @@
 """What Chat Completions answers, as JSON values."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from semantic.domain.chat import Finished, FinishReason, Usage
+from semantic.domain.chat import Finished, FinishReason, ScoredToken, TokenText, Usage
 
 DONE: Final = "[DONE]"
 """The last line of a complete stream."""
@@ -15,6 +16,9 @@ _FINISH_REASONS = {
     # The API has no word for it, and "stop" would pass a cut answer off as a complete one.
     FinishReason.CANCELLED: "length",
 }
+
+_LEAST_LOGPROB: Final = -9999.0
+"""OpenAI's word for what is next to impossible; JSON has none for minus infinity."""
 
 Json = dict[str, object]
 
@@ -64,18 +68,22 @@ def _ms(seconds: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What every part of one answer has in common. `created` is in seconds since the epoch."""
+    """What every part of one answer has in common. `created` is in seconds since the epoch.
+
+    `logprobs`: whether the client wants to know how likely tokens were.
+    """
 
     id: str
     model: str
     created: int
+    logprobs: bool = False
 
-    def whole(self, text: str, finished: Finished) -> Json:
+    def whole(self, text: str, tokens: Sequence[ScoredToken], finished: Finished) -> Json:
         """The answer in one piece."""
         choice = {
             "index": 0,
             "message": {"role": "assistant", "content": text, "refusal": None},
-            "logprobs": None,
+            "logprobs": self._logprobs(tokens) if self.logprobs else None,
             "finish_reason": _FINISH_REASONS[finished.reason],
         }
         return {
@@ -85,12 +93,17 @@ class Completion:
             "timings": timings_json(finished),
         }
 
-    def chunk(self, delta: Json, reason: FinishReason | None = None) -> Json:
+    def chunk(
+        self,
+        delta: Json,
+        reason: FinishReason | None = None,
+        tokens: Sequence[ScoredToken] = (),
+    ) -> Json:
         """A piece of the answer."""
         choice = {
             "index": 0,
             "delta": delta,
-            "logprobs": None,
+            "logprobs": self._logprobs(tokens) if tokens else None,
             "finish_reason": None if reason is None else _FINISH_REASONS[reason],
         }
         return {**self._head("chat.completion.chunk"), "choices": [choice]}
@@ -103,6 +116,13 @@ class Completion:
             "usage": usage_json(finished.usage),
         }
 
+    def _logprobs(self, tokens: Sequence[ScoredToken]) -> Json:
+        content = [
+            {**_token(one.chosen), "top_logprobs": [_token(other) for other in one.top]}
+            for one in tokens
+        ]
+        return {"content": content, "refusal": None}
+
     def _head(self, kind: str) -> Json:
         return {
             "id": self.id,
@@ -111,6 +131,15 @@ class Completion:
             "model": self.model,
             "system_fingerprint": None,
         }
+
+
+def _token(token: TokenText) -> Json:
+    """A token alone; where it is a part of a character only its bytes tell what it is."""
+    return {
+        "token": token.data.decode(errors="replace"),
+        "logprob": max(token.logprob, _LEAST_LOGPROB),
+        "bytes": list(token.data),
+    }
 
 
 def encoded(value: Json) -> str:

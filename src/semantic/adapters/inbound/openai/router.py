@@ -37,7 +37,8 @@ def openai_router(
         """Answer the next turn of a conversation, whole or as a stream."""
         agent = agent_of(request)
         body = await read_body(request, ChatCompletionRequest)
-        completion = Completion(f"chatcmpl-{new_id()}", body.model, int(clock.time()))
+        name, now = f"chatcmpl-{new_id()}", int(clock.time())
+        completion = Completion(name, body.model, now, logprobs=bool(body.logprobs))
         # Awaited before the response begins: what is wrong so far still gets its own status.
         events = await inference.generate(body.translated(request_id_of(request), agent))
         if body.stream:

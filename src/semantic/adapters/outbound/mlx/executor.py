@@ -6,7 +6,7 @@ stop is decided outside: batches get no stop sequences and no limit. One thread 
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import mlx.core as mx
@@ -17,8 +17,10 @@ from mlx_lm.models.cache import make_prompt_cache
 from semantic.adapters.outbound.mlx.batch_bytes import batch_bytes, held_bytes, settle
 from semantic.adapters.outbound.mlx.batch_caches import SequenceCaches
 from semantic.adapters.outbound.mlx.kv_part import KVPart, from_tensors, to_tensors
+from semantic.adapters.outbound.mlx.logprobs import token_logprobs
+from semantic.adapters.outbound.mlx.penalties import make_processors
 from semantic.adapters.outbound.mlx.restored_caches import Piece, restore
-from semantic.adapters.outbound.mlx.sampler import make_sampler
+from semantic.adapters.outbound.mlx.sampler import RowSampler
 from semantic.domain.block import PartKind, Tensor
 from semantic.domain.cache_spec import ModelCacheSpec
 from semantic.domain.errors import EngineError, IncompatibleCacheError
@@ -32,6 +34,9 @@ _NO_LIMIT = sys.maxsize
 LARGEST_CHUNK = 2048
 """Tokens of a chunk where nobody says."""
 
+Model = Callable[..., mx.array]
+"""From tokens (rows, length) and the keyword `cache` to logits (rows, length, vocabulary)."""
+
 
 class MlxExecutor:
     """Runs plans on one MLX model, chunks of prefill of at most `chunk` tokens."""
@@ -42,6 +47,7 @@ class MlxExecutor:
         self._model = model
         self._capabilities = capabilities
         self._chunk = chunk
+        self._sampler = RowSampler()
         self._prefilling: dict[SequenceId, PromptProcessingBatch] = {}
         self._decoding: list[GenerationBatch] = []
 
@@ -65,15 +71,16 @@ class MlxExecutor:
         caches = make_prompt_cache(self._model)
         if pieces:
             caches = restore(caches, pieces, self._check_keeps())
+        self._sampler.add(sequence, sampling, drawn)
         self._prefilling[sequence] = PromptProcessingBatch(
-            self._model,
+            in_float32(self._model),
             uids=[sequence],
             caches=[caches],
             tokens=[list(tokens)],
             # The plan sets the size of a chunk; mlx-lm must not cut it again.
             prefill_step_size=_NO_LIMIT,
-            samplers=[make_sampler(sampling)],
-            logits_processors=[[]],
+            samplers=[self._sampler],
+            logits_processors=[make_processors(sampling)],
             stop_sequences=[_NEVER_STOP],
             max_tokens=[_NO_LIMIT],
         )
@@ -84,7 +91,11 @@ class MlxExecutor:
         sampled: list[SampledToken] = []
         for batch in self._decoding:
             with _suspected(batch.uids):
-                sampled += (_token(response) for response in batch.next())
+                self._sampler.expect(batch.uids)
+                sampled += [
+                    self._scored(response.uid, response.token, response.logprobs)
+                    for response in batch.next()
+                ]
         if plan.prefill is not None:
             with _suspected([plan.prefill.sequence]):
                 self._prefill(plan.prefill)
@@ -97,10 +108,8 @@ class MlxExecutor:
 
     def held_bytes(self) -> int:
         """Bytes that the KV of all attached sequences takes now."""
-        return sum(
-            held_bytes(batch.prompt_cache)
-            for batch in (*self._prefilling.values(), *self._decoding)
-        )
+        prefilling = sum(held_bytes(batch.prompt_cache) for batch in self._prefilling.values())
+        return prefilling + sum(held_bytes(batch.prompt_cache) for batch in self._decoding)
 
     def seal(self, sequence: SequenceId, start: int, end: int, kind: PartKind) -> KVPart | None:
         """Copy a part of the block start..end of a sequence into an immutable handle."""
@@ -128,10 +137,12 @@ class MlxExecutor:
             return None
         row = batch.uids.index(sequence)
         # mlx-lm computes one step ahead, and has no other name for that; pinned by a test.
-        return SampledToken(sequence, int(batch._next_tokens[row].item()))  # noqa: SLF001
+        token, logprobs = batch._next_tokens[row], batch._next_logprobs[row]  # noqa: SLF001
+        return self._scored(sequence, token, logprobs)
 
     def release(self, sequence: SequenceId) -> None:
         """Forget a sequence, running or not."""
+        self._sampler.forget(sequence)
         self._prefilling.pop(sequence, None)
         batch = self._batch_of(sequence)
         if batch is None:
@@ -145,6 +156,7 @@ class MlxExecutor:
 
     def reset(self) -> None:
         """Forget all sequences, whatever state the engine is in."""
+        self._sampler.clear()
         self._prefilling.clear()
         self._decoding.clear()
         mx.clear_cache()
@@ -180,12 +192,19 @@ class MlxExecutor:
         if sorted(wanted) != sorted(running):
             raise EngineError(f"the plan decodes {wanted}, the batches hold {running}")
 
+    def _scored(self, uid: int, token: int | mx.array, logprobs: mx.array) -> SampledToken:
+        sequence, chosen = SequenceId(uid), int(token)
+        count = self._sampler.params(sequence).logprobs
+        scored = None if count is None else token_logprobs(logprobs, chosen, count)
+        return SampledToken(sequence, chosen, scored)
+
     def _prefill(self, chunk: PrefillChunk) -> None:
         batch = self._prefilling[chunk.sequence]
         if not chunk.last:
             batch.prompt([list(chunk.tokens)])
             return
         del self._prefilling[chunk.sequence]
+        self._sampler.expect([chunk.sequence])
         started = batch.generate([list(chunk.tokens)])
         together = None if chunk.joins is None else self._batch_of(chunk.joins)
         if together is None:
@@ -216,8 +235,17 @@ def _suspected(sequences: Sequence[int]) -> Iterator[None]:
         raise EngineError(f"the engine failed in a step: {error}", suspects=suspects) from error
 
 
-def _token(response: GenerationBatch.Response) -> SampledToken:
-    return SampledToken(SequenceId(response.uid), int(response.token))
+def in_float32(model: Module) -> Model:
+    """The model with logits in float32: half types' ties and rounding would decide what is drawn.
+
+    As vLLM does. Without it, logits would also depend on whether a neighbour has penalties.
+    """
+
+    def logits(tokens: mx.array, cache: list[object]) -> mx.array:
+        found: mx.array = model(tokens, cache=cache)
+        return found.astype(mx.float32)
+
+    return logits
 
 
 def _own(handle: PartHandle) -> KVPart:

@@ -92,6 +92,7 @@ class MlxModelLoader:
             spec=spec,
             namespace=identity.namespace,
             max_context=_max_context(config),
+            vocab_size=vocab_size(model),
             max_batch=batch,
             weights_bytes=_weights_bytes(model),
         )
@@ -110,8 +111,8 @@ class MlxModelLoader:
 
 def _weights_bytes(model: Module) -> int:
     """What a step reads of the weights; of a mixture of experts less, but nobody knows which."""
-    parameters = tree_flatten(model.parameters())  # type: ignore[no-untyped-call]
-    return sum(int(array.nbytes) for _, array in parameters)
+    parameters: list[tuple[str, mx.array]] = tree_flatten(model.parameters())  # type: ignore[no-untyped-call, assignment]
+    return sum(array.nbytes for _, array in parameters)
 
 
 def load_weights(folder: Path) -> tuple[Module, dict[str, object]]:
@@ -145,6 +146,12 @@ def _warm_up(executor: MlxExecutor) -> None:
     except EngineError as error:
         raise ModelLoadError(f"the model failed on its first tokens: {error}") from error
     executor.release(sequence)
+
+
+def vocab_size(model: Module) -> int:
+    """Tokens that the model has logits for, which its configuration may not say."""
+    # Nothing is computed: the shape is known before.
+    return int(model(mx.zeros((1, 1), mx.int32)).shape[-1])
 
 
 def backend() -> str:

@@ -1,41 +1,178 @@
-"""Choosing tokens. Each sampled sequence has its own random key.
+"""Choosing tokens: one call for all rows of a batch, each with its own settings and random key.
 
-So that neighbours in a batch cannot change what a seed produces.
+A row's choice depends on its own logits, settings and number of tokens drawn, so neighbours change
+nothing. What is drawn is the largest of log-probability plus Gumbel noise, which differences in
+the last bits of logits hardly ever change. Only what a row asks for is computed.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from secrets import randbits
+from typing import Final
 
 import mlx.core as mx
-from mlx_lm.sample_utils import apply_top_p, greedy_sampler
 
-from semantic.domain.sampling import SamplingParams
+from semantic.domain.ids import SequenceId
+from semantic.domain.sampling import SEED_BITS, SamplingParams, draw_key
 
-Sampler = Callable[[mx.array], mx.array]
-"""From log-probabilities (1, vocabulary) to a token (1,)."""
+_WORD: Final = 2**32
+_LEAST: Final = 1e-6
+"""Taken for smaller temperatures, which would leave no finite logit in float32 and so choose
+anything; this one already leaves the best alone."""
+_CANDIDATES: Final = 1024
+"""Tokens looked at first on a CPU, where sorting a whole vocabulary takes a third of a step."""
+_MORE: Final = 8
+"""So many times the candidates are looked at next, where those were not enough."""
 
-_SEED_BITS = 63
-_LEAST = 1e-6
-"""Taken for smaller temperatures and nuclei, which would leave no finite logit in float32 and so
-choose anything; this one already leaves the best alone."""
+
+@dataclass(slots=True)
+class _Draws:
+    """One sequence's settings; `number` tokens of its answer have been drawn."""
+
+    params: SamplingParams
+    seed: int
+    number: int
+
+    @property
+    def temperature(self) -> float:
+        return max(self.params.temperature, _LEAST)
+
+    def next_key(self) -> tuple[int, int]:
+        key = draw_key(self.seed, self.number)
+        self.number += 1
+        return divmod(key, _WORD)
 
 
-def make_sampler(params: SamplingParams) -> Sampler:
-    """The sampler for `params`. Greedy is one shared object, which serves a whole batch at once."""
-    if params.greedy:
-        return greedy_sampler
-    key = mx.random.key(params.seed if params.seed is not None else randbits(_SEED_BITS))
-    temperature, top_p = max(params.temperature, _LEAST), max(params.top_p, _LEAST)
+class RowSampler:
+    """mlx-lm's sampler for every sequence of an executor: one object, so it is called once a step.
 
-    def sample(logprobs: mx.array) -> mx.array:
-        nonlocal key
-        key, now = mx.random.split(key)
-        # Half types would overflow: 7 / 0.0001 is no float16.
-        scaled = logprobs.astype(mx.float32) / temperature
-        if top_p < 1:
-            # apply_top_p takes probabilities: after the temperature they must sum to one again.
-            scaled = scaled - mx.logsumexp(scaled, axis=-1, keepdims=True)
-            scaled = apply_top_p(scaled, top_p)
-        return mx.random.categorical(scaled, key=now)
+    mlx-lm does not say whose rows it passes; `expect` must have said so before.
+    """
 
-    return sample
+    def __init__(self) -> None:
+        self._draws: dict[SequenceId, _Draws] = {}
+        self._rows: tuple[SequenceId, ...] = ()
+
+    def add(self, sequence: SequenceId, params: SamplingParams, drawn: int) -> None:
+        """Make a sequence known, with `drawn` tokens of its answer there already."""
+        seed = randbits(SEED_BITS) if params.seed is None else params.seed
+        self._draws[sequence] = _Draws(params, seed, drawn)
+
+    def forget(self, sequence: SequenceId) -> None:
+        """Forget a sequence. Unknown ones are ignored."""
+        self._draws.pop(sequence, None)
+
+    def clear(self) -> None:
+        """Forget all sequences."""
+        self._draws.clear()
+
+    def params(self, sequence: SequenceId) -> SamplingParams:
+        """The settings of a known sequence."""
+        return self._draws[sequence].params
+
+    def expect(self, sequences: Iterable[int]) -> None:
+        """The rows of the next call are these sequences', in this order."""
+        self._rows = tuple(SequenceId(sequence) for sequence in sequences)
+
+    def __call__(self, logprobs: mx.array) -> mx.array:
+        """From log-probabilities (rows, vocabulary) to tokens (rows,)."""
+        if len(self._rows) != logprobs.shape[0]:
+            raise ValueError(f"{logprobs.shape[0]} rows to choose for, not {len(self._rows)}")
+        draws = [self._draws[sequence] for sequence in self._rows]
+        chosen = mx.argmax(logprobs, axis=-1)
+        warm = [row for row, one in enumerate(draws) if not one.params.greedy]
+        free = [row for row in warm if not draws[row].params.limits]
+        limited = [row for row in warm if draws[row].params.limits]
+        for rows, draw in ((free, _drawn), (limited, _drawn_within_limits)):
+            if rows:
+                at = mx.array(rows)
+                # Of most batches all rows are alike, and gathering copies.
+                taken = logprobs if len(rows) == len(draws) else logprobs[at]
+                chosen[at] = draw(taken, [draws[row] for row in rows])
+        return chosen
+
+
+def _drawn(logprobs: mx.array, draws: Sequence[_Draws]) -> mx.array:
+    """Tokens (rows,) drawn from all."""
+    return mx.argmax(_cooled(logprobs, draws) + _noise(draws, logprobs.shape[-1]), axis=-1)
+
+
+def _drawn_within_limits(logprobs: mx.array, draws: Sequence[_Draws]) -> mx.array:
+    """Tokens (rows,) drawn from those that top_k, top_p and min_p leave."""
+    vocabulary = logprobs.shape[-1]
+    cooled = _cooled(logprobs, draws)
+    uneven = [one.params.top_p < 1 and one.temperature != 1 for one in draws]
+    if any(uneven):
+        # A row that does not need it stays as it is to the last bit, whoever its neighbours are.
+        sums = mx.logsumexp(cooled, axis=-1, keepdims=True)
+        cooled = cooled - mx.where(mx.array(uneven)[:, None], sums, 0)
+    count = vocabulary
+    if mx.default_device() == mx.cpu:
+        # All that top_k leaves must be there: top_p is a share of their sum.
+        count = min(vocabulary, max(_CANDIDATES, *(one.params.top_k or 0 for one in draws)))
+    tokens, scores = _best(cooled, count)
+    kept = _kept(scores, draws)
+    # Whether there are more behind the candidates shows only once they have been computed.
+    while count < vocabulary and mx.any(kept[:, -1]).item():
+        count = min(_MORE * count, vocabulary)
+        tokens, scores = _best(cooled, count)
+        kept = _kept(scores, draws)
+    noise = mx.take_along_axis(_uniform(draws, vocabulary), tokens, axis=-1)
+    noisy = mx.where(kept, scores + _gumbel(noise), -mx.inf)
+    rank = mx.argmax(noisy, axis=-1, keepdims=True)
+    return mx.take_along_axis(tokens, rank, axis=-1)[:, 0]
+
+
+def _cooled(logprobs: mx.array, draws: Sequence[_Draws]) -> mx.array:
+    # Half types would overflow: 7 / 0.0001 is no float16.
+    return logprobs.astype(mx.float32) / mx.array([[one.temperature] for one in draws])
+
+
+def _best(scores: mx.array, count: int) -> tuple[mx.array, mx.array]:
+    """The `count` best tokens of each row and their scores, in descending order."""
+    if count < scores.shape[-1]:
+        tokens = mx.argpartition(-scores, count - 1, axis=-1)[:, :count]
+        best = mx.take_along_axis(scores, tokens, axis=-1)
+        order = mx.argsort(-best, axis=-1)
+        return mx.take_along_axis(tokens, order, axis=-1), mx.take_along_axis(best, order, axis=-1)
+    tokens = mx.argsort(-scores, axis=-1)
+    return tokens, mx.take_along_axis(scores, tokens, axis=-1)
+
+
+def _kept(scores: mx.array, draws: Sequence[_Draws]) -> mx.array:
+    """Which candidates may be drawn; `scores` descend, and are log-probabilities where top_p is.
+
+    top_p looks at what top_k has left, which sums to one again. The best is always kept.
+    """
+    count = scores.shape[-1]
+    params = [one.params for one in draws]
+    rank = mx.arange(count)[None]
+    kept = rank < mx.array([[min(one.top_k or count, count)] for one in params])
+    if any(one.top_p < 1 for one in params):
+        masses = mx.where(kept, mx.exp(scores), 0)
+        sums = mx.cumsum(masses, axis=-1)
+        whole = mx.array([[one.top_k is None] for one in params])
+        total = mx.where(whole, 1, sums[:, -1:])
+        # A nucleus of all is no nucleus: sums that round below one must not end it.
+        share = mx.array([[one.top_p if one.top_p < 1 else math.inf] for one in params])
+        kept = kept & (sums - masses < share * total)
+    if any(one.min_p > 0 for one in params):
+        least = mx.array([[math.log(one.min_p) if one.min_p else -math.inf] for one in params])
+        kept = kept & (scores >= scores[:, :1] + least)
+    return kept | (rank == 0)
+
+
+def _noise(draws: Sequence[_Draws], size: int) -> mx.array:
+    return _gumbel(_uniform(draws, size))
+
+
+def _uniform(draws: Sequence[_Draws], size: int) -> mx.array:
+    """Numbers in [0, 1), (rows, size), of each row's next key alone."""
+    keys = mx.array([one.next_key() for one in draws], mx.uint32)
+    numbers: mx.array = mx.vmap(lambda key: mx.random.uniform(shape=(size,), key=key))(keys)
+    return numbers
+
+
+def _gumbel(uniform: mx.array) -> mx.array:
+    return -mx.log(-mx.log(uniform))

@@ -12,6 +12,7 @@ from jinja2 import TemplateError
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 from mlx_lm.utils import load_config, load_tokenizer
 
+from semantic.adapters.outbound.mlx.token_bytes import piece_bytes
 from semantic.domain.chat import ChatMessage
 from semantic.domain.errors import InvalidRequestError, ModelLoadError
 from semantic.domain.ids import TokenId
@@ -31,6 +32,10 @@ class MlxTokenizer:
         self._special = frozenset(
             index for index, token in wrapper.added_tokens_decoder.items() if token.special
         )
+        self._added = {
+            index: token.content for index, token in wrapper.added_tokens_decoder.items()
+        }
+        self._byte_level = _is_byte_level(wrapper)
         self.stop_tokens: frozenset[TokenId] = frozenset(wrapper.eos_token_ids)
 
     @classmethod
@@ -77,6 +82,13 @@ class MlxTokenizer:
         )
         return str(text)
 
+    def token_bytes(self, token: TokenId) -> bytes:
+        """What one token stands for: a part of UTF-8 text; empty for ids that it does not know."""
+        if token in self._added:
+            return str(self._added[token]).encode()
+        piece = self._wrapper.convert_ids_to_tokens(token)
+        return piece_bytes(piece, byte_level=self._byte_level) if piece else b""
+
     def decoder(self) -> "StreamDecoder":
         """A new decoder for one answer; special tokens leave no text."""
         return StreamDecoder(self, self._special)
@@ -85,6 +97,12 @@ class MlxTokenizer:
         """A paragraph a turn, "User: ...", and an open "Assistant:" for base models to continue."""
         turns = [f"{m.role.value.capitalize()}: {m.content}" for m in messages]
         return (self._wrapper.bos_token or "") + "\n\n".join([*turns, "Assistant:"])
+
+
+def _is_byte_level(wrapper: TokenizerWrapper) -> bool:
+    """Whether the vocabulary writes bytes as letters; its decoder may be one of several."""
+    backend = getattr(wrapper, "backend_tokenizer", None)
+    return backend is not None and "ByteLevel" in repr(backend.decoder)
 
 
 class StreamDecoder:

@@ -11,6 +11,7 @@ from tests.fakes.executor_subjects import CONFIGS
 from tests.fakes.model_families import FAMILIES
 
 from semantic.adapters.outbound.mlx.batch_bytes import batch_bytes, held_bytes, settle
+from semantic.adapters.outbound.mlx.batch_caches import Cache
 from semantic.adapters.outbound.mlx.executor import MlxExecutor
 from semantic.domain.batch_layout import BatchLayout
 from semantic.domain.cache_spec import AttentionLayer, ModelCacheSpec
@@ -91,9 +92,9 @@ def test_batches_never_take_more_than_is_claimed(name: str) -> None:
     assert traffic.executor.held_bytes() == 0
 
 
-def filled(layers: int, tokens: int) -> list[BatchKVCache]:
+def filled(layers: int, tokens: int) -> list[Cache]:
     """A row's caches, of so many layers and tokens."""
-    caches = [BatchKVCache([0]) for _ in range(layers)]
+    caches: list[Cache] = [BatchKVCache([0]) for _ in range(layers)]
     for cache in caches:
         cache.update_and_fetch(mx.ones((1, 4, tokens, 32)), mx.ones((1, 4, tokens, 32)))
         mx.eval(cache.state)
@@ -144,7 +145,7 @@ def test_a_row_that_was_cut_shorter_holds_no_more_than_that() -> None:
 
 def test_mlx_lm_grows_by_the_step_that_is_reckoned_with() -> None:
     assert KVCache.step == BatchKVCache.step == 256
-    cache = BatchKVCache([0])
+    cache: Cache = BatchKVCache([0])
     for tokens in (100, 200, 1, 300):
         cache.update_and_fetch(mx.zeros((1, 1, tokens, 2)), mx.zeros((1, 1, tokens, 2)))
         layer = AttentionLayer(1, 2, 2, "F32")
