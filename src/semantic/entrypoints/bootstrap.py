@@ -195,7 +195,11 @@ def _load(settings: Settings, telemetry: Telemetry) -> tuple[LoadedModel, int]:
     from semantic.adapters.outbound.mlx import model_loader  # noqa: PLC0415
 
     loader = model_loader.MlxModelLoader(
-        settings.model.id, cache_dir, settings.engine.max_batch, telemetry
+        settings.model.id,
+        cache_dir,
+        settings.engine.max_batch,
+        telemetry,
+        settings.store.quantized_bits,
     )
     model = loader.load()
     on_cpu = model_loader.backend() == "cpu"
@@ -204,6 +208,7 @@ def _load(settings: Settings, telemetry: Telemetry) -> tuple[LoadedModel, int]:
         "model_loaded",
         model=model.model_id,
         backend=model_loader.backend(),
+        kv_bits=settings.store.kv_bits,
         namespace=model.executor.capabilities.namespace,
     )
     return model, engine.chunk_tokens_cpu if on_cpu else engine.chunk_tokens_gpu

@@ -13,9 +13,9 @@ from mlx.nn.layers.base import Module
 from mlx_lm.generate import GenerationBatch, PromptProcessingBatch, StopSequences
 from mlx_lm.models.cache import make_prompt_cache
 
-from semantic.adapters.outbound.mlx.batch_caches import SequenceCaches
+from semantic.adapters.outbound.mlx.batch_caches import NOT_RESTORED, Begun, SequenceCaches
 from semantic.adapters.outbound.mlx.kv_part import KVPart, from_tensors, to_tensors
-from semantic.adapters.outbound.mlx.restored_caches import Piece, restore
+from semantic.adapters.outbound.mlx.restored_caches import Piece, begun, restore
 from semantic.adapters.outbound.mlx.sampler import make_sampler
 from semantic.domain.block import PartKind, Tensor
 from semantic.domain.cache_spec import ModelCacheSpec
@@ -37,6 +37,7 @@ class MlxExecutor:
         self._capabilities = capabilities
         self._prefilling: dict[SequenceId, PromptProcessingBatch] = {}
         self._decoding: GenerationBatch | None = None
+        self._begun: dict[SequenceId, Begun] = {}
 
     @property
     def capabilities(self) -> Capabilities:
@@ -56,7 +57,10 @@ class MlxExecutor:
             raise IncompatibleCacheError(f"the blocks do not hold exactly {len(tokens)} tokens")
         caches = make_prompt_cache(self._model)
         if pieces:
-            caches = restore(caches, pieces, self._check_keeps())
+            spec = self._check_keeps()
+            caches = restore(caches, pieces, spec)
+            if spec.quantization:
+                self._begun[sequence] = begun(pieces)
         self._prefilling[sequence] = PromptProcessingBatch(
             self._model,
             uids=[sequence],
@@ -89,7 +93,9 @@ class MlxExecutor:
         computed = len(batch.tokens[row])
         if not 0 <= start < end <= computed:
             raise ValueError(f"positions {start}..{end} of {computed} computed ones")
-        return SequenceCaches(batch.prompt_cache, row, computed, spec).cut(start, end, kind)
+        restored = self._begun.get(sequence, NOT_RESTORED)
+        caches = SequenceCaches(batch.prompt_cache, row, computed, spec, restored)
+        return caches.cut(start, end, kind)
 
     def export(self, handle: PartHandle) -> tuple[Tensor, ...]:
         """The handle's arrays as bytes."""
@@ -102,6 +108,7 @@ class MlxExecutor:
     def release(self, sequence: SequenceId) -> None:
         """Forget a sequence, running or not."""
         self._prefilling.pop(sequence, None)
+        self._begun.pop(sequence, None)
         if self._decoding is None or sequence not in self._decoding.uids:
             return
         keep = [row for row, uid in enumerate(self._decoding.uids) if uid != sequence]
@@ -113,6 +120,7 @@ class MlxExecutor:
     def reset(self) -> None:
         """Forget all sequences, whatever state the engine is in."""
         self._prefilling.clear()
+        self._begun.clear()
         self._decoding = None
         mx.clear_cache()
 
