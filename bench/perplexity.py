@@ -22,7 +22,7 @@ from semantic.adapters.outbound.telemetry.structured_log import StructuredLog
 
 PREFIX_TOKENS: Final = 1024
 SCORED_TOKENS: Final = 512
-PASSAGES: Final = 8
+PASSAGES: Final = 4
 PRECISIONS: Final = (0, 8, 4)
 """Bits an element; 0 is as the model computes it."""
 
@@ -46,6 +46,7 @@ def main() -> int:
     blas.preload(cache_dir, settings.engine.blas_threads)
 
     from bench.teacher_forcing import Score, scores, spec_of  # noqa: PLC0415 - after the BLAS
+
     from semantic.adapters.outbound.mlx.model_loader import load_weights  # noqa: PLC0415
     from semantic.adapters.outbound.mlx.model_source import resolve  # noqa: PLC0415
     from semantic.adapters.outbound.mlx.tokenizer import MlxTokenizer  # noqa: PLC0415
@@ -59,7 +60,9 @@ def main() -> int:
         for bits, score in scores(model, prefix, text, PRECISIONS).items():
             total[bits] += score
 
-    print(f"{source.model_id}: {asked.passages} passages, {asked.scored} tokens after {asked.prefix}")
+    print(
+        f"{source.model_id}: {asked.passages} passages, {asked.scored} tokens after {asked.prefix}"
+    )
     print("kv_bits  bytes/token  perplexity   ratio   KL nats/token  same first choice")
     unquantised = total[PRECISIONS[0]].surprise
     for bits, score in total.items():

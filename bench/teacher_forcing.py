@@ -75,7 +75,7 @@ def scores(
 
 
 def _score(predicted: mx.array, reference: mx.array, text: Sequence[int]) -> Score:
-    hit = mx.take_along_axis(predicted, mx.array(text)[:, None], axis=-1)
+    hit = mx.take_along_axis(predicted, mx.array(list(text))[:, None], axis=-1)
     divergence = (mx.exp(reference) * (reference - predicted)).sum()
     agreed = (predicted.argmax(-1) == reference.argmax(-1)).sum()
     return Score(len(text), -float(hit.sum()), float(divergence), int(agreed))

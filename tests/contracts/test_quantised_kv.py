@@ -1,4 +1,4 @@
-"""Quantised KV is quantised once: what was kept stays bit for bit, however often it is gone on from."""
+"""Quantised KV is quantised once: what was kept stays, however often it is gone on from."""
 
 from collections.abc import Mapping
 from typing import Final

@@ -1,4 +1,4 @@
-"""Families of models whose heads are wide enough for KV in fewer bits, and executors that keep it so."""
+"""Models whose heads are wide enough for KV in fewer bits, and executors that keep it so."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -39,7 +39,7 @@ _WIDE: Final[Mapping[str, Any]] = {
 """Sizes that families have under these names."""
 
 _CALM: Final = 0.25
-"""Of random weights: these layers are wider, and else would amplify what is rounded beyond measure."""
+"""Of random weights: layers so wide would amplify what is rounded as no trained ones do."""
 
 
 def widened(config: Mapping[str, Any]) -> Mapping[str, Any]:

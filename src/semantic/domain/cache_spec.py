@@ -225,8 +225,8 @@ class CacheIdentity:
 
     `weights`, `config` and `tokenizer` are digests of content, never names: two fine-tunes of one
     shape must not exchange KV. `config` covers rope and weight quantisation, `spec` the cache's
-    classes, shapes, element type and quantisation, of which `kv_bits` are the bits, None if there is
-    none; `sharding` says which share of a model's layers and heads the KV is.
+    classes, shapes, element type and quantisation; `kv_bits` says the latter's bits, None without
+    one; `sharding` says which share of a model's layers and heads the KV is.
     """
 
     weights: str
