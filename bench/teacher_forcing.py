@@ -7,7 +7,7 @@ has gone through bytes. Nothing here chooses a token: the model is given the tex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 import mlx.core as mx
 from mlx_lm.models.cache import make_prompt_cache
@@ -22,9 +22,6 @@ from semantic.domain.cache_spec import BLOCK_SIZE, ModelCacheSpec
 
 Model: TypeAlias = Any
 """An mlx-lm network, which is untyped."""
-
-UNQUANTIZED: Final = 0
-"""The bits of KV that is kept as the model computes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +46,7 @@ class Score:
 
 
 def spec_of(model: Model, bits: int) -> ModelCacheSpec:
-    """The model's caches, kept in so many bits."""
+    """The model's caches, kept in so many bits; 0 keeps them as the model computes them."""
     found = probe(model)
     if found is None:
         raise ValueError("this model's KV cannot be kept")
