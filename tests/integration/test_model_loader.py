@@ -24,6 +24,7 @@ from semantic.domain.cache_spec import (
     AttentionLayer,
     CacheIdentity,
     Granularity,
+    KVQuantization,
     ModelCacheSpec,
 )
 from semantic.domain.errors import ModelLoadError, ModelNotFoundError
@@ -37,9 +38,18 @@ LLAMA = random_models.LLAMA
 Change = Callable[[Path], object]
 
 
-def load(folder: Path, cache: Path, telemetry: RecordedTelemetry | None = None) -> LoadedModel:
+def load(
+    folder: Path,
+    cache: Path,
+    telemetry: RecordedTelemetry | None = None,
+    kv_bits: int | None = None,
+) -> LoadedModel:
     loader = MlxModelLoader(
-        str(folder), cache, batch_limit=4, telemetry=telemetry or RecordedTelemetry()
+        str(folder),
+        cache,
+        batch_limit=4,
+        telemetry=telemetry or RecordedTelemetry(),
+        kv_bits=kv_bits,
     )
     return loader.load()
 
@@ -181,6 +191,35 @@ class TestSmallModels:
         with ThreadPoolExecutor(1) as pool:
             loaded = pool.submit(load, folder, tmp_path / "cache").result()
             assert pool.submit(answer, loaded.executor, (1, 2, 3), 5).result() == expected
+
+
+class TestQuantisedKV:
+    def test_the_spec_says_so_and_every_precision_has_a_namespace(self, tmp_path: Path) -> None:
+        folder = random_models.write_folder(tmp_path / "m", {**LLAMA, "head_dim": 64})
+        found = []
+        for bits in (None, 8, 4, None):
+            capabilities = load(folder, tmp_path / "cache", kv_bits=bits).executor.capabilities
+            assert capabilities.spec is not None
+            expected = KVQuantization(bits, 64) if bits else None
+            assert capabilities.spec.quantization == expected
+            found.append(capabilities.namespace)
+        assert len(set(found)) == 3
+        assert found[0] == found[-1]
+
+    def test_narrow_heads_are_refused_by_name(self, tmp_path: Path) -> None:
+        folder = random_models.write_folder(tmp_path / "narrow", {**LLAMA, "head_dim": 80})
+        with pytest.raises(ModelLoadError) as refused:
+            load(folder, tmp_path / "cache", kv_bits=4)
+        said = str(refused.value)
+        for named in ("narrow", "llama", "store.kv_bits = 4", "width 80", '"none"'):
+            assert named in said
+        load(folder, tmp_path / "cache")
+
+    @pytest.mark.filterwarnings("ignore:`rope_scaling` is deprecated:FutureWarning")
+    def test_a_model_without_memory_is_refused_by_name(self, tmp_path: Path) -> None:
+        folder = random_models.write_folder(tmp_path / "m", FAMILIES["longcat_flash_ngram"])
+        with pytest.raises(ModelLoadError, match=r"longcat_flash_ngram.*cannot be kept at all"):
+            load(folder, tmp_path / "cache", kv_bits=8)
 
 
 class TestNamespace:

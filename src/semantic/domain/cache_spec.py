@@ -7,7 +7,8 @@ itself with these values.
 import enum
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from math import ceil, prod
 from typing import Final
 
@@ -24,9 +25,15 @@ LAYOUT_VERSION = 3
 ITEMSIZE: Final = {"F32": 4, "F16": 2, "BF16": 2}
 """Bytes an element of KV or state, by its safetensors name."""
 
+GROUP_SIZES: Final = (64, 32)
+"""Elements that share a scale and a bias: 64 cost least, 32 fit narrower heads."""
+
 _BITS_A_BYTE = 8
-_BITS_A_GROUP = 32
-"""A scale and a bias of 16 bits each, for every group of quantised elements."""
+_NUMBERS_A_GROUP = 2
+"""A scale and a bias, in the element type of what was quantised."""
+
+_UNSAID_IF_NONE: Final = "quantization"
+"""Left out of an identity where there is none: blocks kept before there was any are found still."""
 
 
 class Granularity(enum.Enum):
@@ -50,7 +57,10 @@ class LayerKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class KVQuantization:
-    """Elements of `bits` bits, a scale and a bias for every `group_size` of them."""
+    """Elements of `bits` bits, a scale and a bias for every `group_size` of them.
+
+    A group lies within one token's head: tokens can be taken apart and joined, bit for bit.
+    """
 
     bits: int
     group_size: int
@@ -83,7 +93,8 @@ class AttentionLayer:
         if quantization is None:
             return elements * ITEMSIZE[self.dtype]
         groups = elements // quantization.group_size
-        return (elements * quantization.bits + groups * _BITS_A_GROUP) // _BITS_A_BYTE
+        codes = elements * quantization.bits // _BITS_A_BYTE
+        return codes + groups * _NUMBERS_A_GROUP * ITEMSIZE[self.dtype]
 
     def kept_of(self, num_tokens: int) -> int:
         """Tokens of a block of `num_tokens` that this layer can still see from the block's end."""
@@ -134,10 +145,12 @@ _LAYERS_OF: Final = {
 class ModelCacheSpec:
     """Every layer's cache, in the model's order.
 
-    A layer that keeps several caches stands here as several layers.
+    A layer that keeps several caches stands here as several layers. With `quantization` the keys
+    and values of parts are quantised; states and running batches never are.
     """
 
     layers: tuple[LayerSpec, ...]
+    quantization: KVQuantization | None = None
 
     @property
     def granularity(self) -> Granularity:
@@ -158,8 +171,26 @@ class ModelCacheSpec:
 
     @property
     def bytes_per_token(self) -> int:
-        """Bytes that each further token takes for good: those of the full-attention layers."""
+        """Bytes of each further token's share of a part, in the full-attention layers."""
         return self.nbytes(PartKind.FULL, 1)
+
+    @property
+    def unquantized(self) -> "ModelCacheSpec":
+        """The same in the model's own precision: what sequences take while they run."""
+        return replace(self, quantization=None)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The different widths of keys and values, narrowest first."""
+        attention = [layer for layer in self.layers if isinstance(layer, AttentionLayer)]
+        dims = [(layer.key_dim, layer.value_dim) for layer in attention]
+        return tuple(sorted({dim for pair in dims for dim in pair}))
+
+    @property
+    def group_size(self) -> int | None:
+        """The groups in which it could be quantised; None if some width has no whole groups."""
+        fitting = (size for size in GROUP_SIZES if not any(dim % size for dim in self.widths))
+        return next(fitting, None)
 
     def groups(self, kind: PartKind) -> tuple[tuple[LayerSpec, tuple[int, ...]], ...]:
         """The layers that such a part holds: those of one shape together, with their places."""
@@ -170,9 +201,9 @@ class ModelCacheSpec:
         return tuple((layer, tuple(found)) for layer, found in places.items())
 
     def nbytes(self, kind: PartKind, num_tokens: int = BLOCK_SIZE) -> int:
-        """Bytes of one part of a block of `num_tokens`."""
+        """Bytes of one part of a block of `num_tokens`, quantised if that is what is kept."""
         return sum(
-            layer.nbytes(layer.kept_of(num_tokens))
+            layer.nbytes(layer.kept_of(num_tokens), self.quantization)
             if isinstance(layer, AttentionLayer)
             else layer.nbytes
             for layer in self.layers
@@ -194,8 +225,8 @@ class CacheIdentity:
 
     `weights`, `config` and `tokenizer` are digests of content, never names: two fine-tunes of one
     shape must not exchange KV. `config` covers rope and weight quantisation, `spec` the cache's
-    classes, shapes and element type. `kv_bits` is None where KV is not quantised; `sharding` says
-    which share of a model's layers and heads the KV is.
+    classes, shapes, element type and quantisation; `kv_bits` says the latter's bits, None without
+    one; `sharding` says which share of a model's layers and heads the KV is.
     """
 
     weights: str
@@ -212,5 +243,9 @@ class CacheIdentity:
     @property
     def namespace(self) -> Namespace:
         """SHA-256 over all fields."""
-        text = json.dumps(asdict(self), sort_keys=True)
+        text = json.dumps(asdict(self, dict_factory=_said), sort_keys=True)
         return Namespace(hashlib.sha256(text.encode()).hexdigest())
+
+
+def _said(fields: Sequence[tuple[str, object]]) -> dict[str, object]:
+    return {name: said for name, said in fields if name != _UNSAID_IF_NONE or said is not None}

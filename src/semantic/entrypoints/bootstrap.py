@@ -259,7 +259,12 @@ def _load(settings: Settings, telemetry: Telemetry) -> tuple[LoadedModel, _Devic
     on_cpu = model_loader.backend() == "cpu"
     chunk = engine.chunk_tokens_cpu if on_cpu else engine.chunk_tokens_gpu
     loader = model_loader.MlxModelLoader(
-        settings.model.id, cache_dir, engine.max_batch, telemetry, chunk
+        settings.model.id,
+        cache_dir,
+        engine.max_batch,
+        telemetry,
+        settings.store.quantized_bits,
+        chunk,
     )
     model = loader.load()
     stall_ms = engine.decode_stall_ms_cpu if on_cpu else engine.decode_stall_ms_gpu
@@ -268,6 +273,7 @@ def _load(settings: Settings, telemetry: Telemetry) -> tuple[LoadedModel, _Devic
         "model_loaded",
         model=model.model_id,
         backend=model_loader.backend(),
+        kv_bits=settings.store.kv_bits,
         namespace=model.executor.capabilities.namespace,
         kv_bytes=kv_bytes,
     )

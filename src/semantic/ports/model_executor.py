@@ -95,7 +95,8 @@ class ModelExecutor(Protocol):
     def seal(self, sequence: SequenceId, start: int, end: int, kind: PartKind) -> PartHandle | None:
         """Copy a part of the block start..end of a sequence into an immutable handle.
 
-        None if its layers do not hold that any more: windows have moved on, or a state has.
+        None if its layers do not hold that any more: windows have moved on, or a state has; and if
+        what it was restored from would be quantised again (ADR-011).
 
         Raises:
             ValueError: if those positions have not all been computed.

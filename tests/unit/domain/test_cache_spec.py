@@ -62,6 +62,12 @@ class TestRealShapes:
         assert layer(8, 256).nbytes(BLOCK_SIZE, KVQuantization(8, 64)) == 1.0625 * MIB
         assert layer(8, 256).nbytes(BLOCK_SIZE, KVQuantization(4, 64)) == 0.5625 * MIB
 
+    def test_llama_3_1_8b_in_fewer_bits(self) -> None:
+        assert LLAMA_3_1_8B.group_size == 64
+        in_8 = replace(LLAMA_3_1_8B, quantization=KVQuantization(8, 64))
+        assert in_8.bytes_per_token == 68 * KIB
+        assert replace(in_8, quantization=KVQuantization(4, 64)).bytes_per_token == 36 * KIB
+
     def test_gemma_3_12b_goes_on_from_4_blocks_and_knows_full_from_sliding(self) -> None:
         assert blocks_behind(1024) == 4
         assert GEMMA_3_12B.windows == (1024,)
@@ -155,6 +161,30 @@ class TestSpec:
         assert spec.nbytes(PartKind.SLIDING, 100) == (7 + 100) * 4
         assert spec.nbytes(PartKind.STATE, 100) == 3 * 40 * 2 + 4 * 8 * 8 * 4
 
+    def test_scales_and_biases_are_as_wide_as_what_they_scale(self) -> None:
+        assert LAYER.nbytes(5, KVQuantization(8, 32)) == 5 * 3 * (64 + 32 + 3 * 2 * 4)
+        half = replace(LAYER, dtype="BF16")
+        assert half.nbytes(5, KVQuantization(4, 32)) == 5 * 3 * (32 + 16 + 3 * 2 * 2)
+
+    def test_parts_are_quantised_and_what_runs_is_not(self) -> None:
+        spec = ModelCacheSpec((STATE, LAYER, replace(LAYER, window=8)), KVQuantization(8, 32))
+        for kind, rows in ((PartKind.FULL, 100), (PartKind.TAIL, 100), (PartKind.SLIDING, 7)):
+            assert spec.nbytes(kind, 100) == LAYER.nbytes(rows, spec.quantization)
+            assert spec.unquantized.nbytes(kind, 100) == LAYER.nbytes(rows)
+        assert spec.nbytes(PartKind.STATE) == spec.unquantized.nbytes(PartKind.STATE) > 0
+        assert spec.unquantized == ModelCacheSpec(spec.layers)
+
+    @pytest.mark.parametrize(
+        ("widths", "group_size"),
+        [((64,), 64), ((128, 192), 64), ((64, 96), 32), ((512, 64), 64), ((80,), None), ((), 64)],
+    )
+    def test_a_group_fits_every_width(
+        self, widths: tuple[int, ...], group_size: int | None
+    ) -> None:
+        spec = ModelCacheSpec((STATE, *(layer(1, width) for width in widths)))
+        assert spec.widths == tuple(sorted(widths))
+        assert spec.group_size == group_size
+
     def test_without_layers_there_is_nothing(self) -> None:
         assert ModelCacheSpec(()).bytes_per_token == 0
         assert ModelCacheSpec(()).granularity is Granularity.BLOCK
@@ -171,6 +201,15 @@ class TestNamespace:
         values = {"spec": None, "block_size": 128, "layout_version": 99, "kv_bits": 8}
         changed: Any = {field: values.get(field, "other")}
         assert replace(IDENTITY, **changed).namespace != IDENTITY.namespace
+
+    def test_bits_and_groups_decide_and_none_names_what_was_kept_before(self) -> None:
+        names = [IDENTITY.namespace]
+        for quantization in (KVQuantization(8, 64), KVQuantization(4, 64), KVQuantization(8, 32)):
+            spec = ModelCacheSpec((LAYER, LAYER), quantization)
+            names.append(replace(IDENTITY, spec=spec).namespace)
+            back = replace(IDENTITY, spec=spec.unquantized)
+            assert back.namespace == IDENTITY.namespace
+        assert len(set(names)) == len(names)
 
     @pytest.mark.parametrize("field", [field.name for field in fields(AttentionLayer)])
     def test_every_field_of_a_layer_decides(self, field: str) -> None:

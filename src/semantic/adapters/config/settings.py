@@ -48,7 +48,13 @@ def _may_be_a_folder(text: str) -> str:
     return text
 
 
+def _as_number(bits: object) -> object:
+    return int(bits) if isinstance(bits, str) and bits.isdecimal() else bits
+
+
 Folder = Annotated[str, AfterValidator(_may_be_a_folder)]
+# A variable in the environment is text, a number in a TOML file is one.
+KVBits = Annotated[Literal["none", 8, 4], BeforeValidator(_as_number)]
 
 
 class SettingsError(SemanticError):
@@ -98,6 +104,7 @@ class StoreSettings(_Section):
     daily_write_bytes: Bytes
     writes: bool
     recheck_s: Seconds
+    kv_bits: KVBits
     hot_bytes: Bytes
     queue_bytes: Bytes
     state_interval: Count
@@ -107,6 +114,11 @@ class StoreSettings(_Section):
     read_timeout_s: Seconds
     durability: Literal["relaxed", "full"]
     commit_timeout_s: Seconds
+
+    @property
+    def quantized_bits(self) -> int | None:
+        """Bits of an element of KV that is kept; None: as the model computes it."""
+        return None if self.kv_bits == "none" else self.kv_bits
 
     @property
     def path(self) -> Path:

@@ -49,6 +49,9 @@ def test_settings_do_not_change() -> None:
         ("store", "read_timeout_s", -1.0),
         ("store", "commit_timeout_s", 0),
         ("store", "durability", "none"),
+        ("store", "kv_bits", 0),
+        ("store", "kv_bits", "6"),
+        ("store", "kv_bits", "all"),
         ("engine", "max_batch", 0),
         ("engine", "max_waiting", -1),
         ("engine", "chunk_tokens_cpu", 0),
@@ -102,3 +105,9 @@ def test_a_folder_may_begin_where_the_process_is(
 def test_what_can_be_no_folder_is_refused_by_name(folder: str) -> None:
     with pytest.raises(SettingsError, match=r"store\.dir: .*command line"):
         load_settings({"store": {"dir": folder}})
+
+
+@pytest.mark.parametrize(("said", "bits"), [("none", None), (8, 8), (4, 4), ("8", 8), ("4", 4)])
+def test_kv_bits_are_a_number_or_none(said: object, bits: int | None) -> None:
+    """Text where they come from the environment."""
+    assert load_settings({"store": {"kv_bits": said}}).store.quantized_bits == bits

@@ -15,11 +15,11 @@ from mlx_lm.generate import GenerationBatch, PromptProcessingBatch, StopSequence
 from mlx_lm.models.cache import make_prompt_cache
 
 from semantic.adapters.outbound.mlx.batch_bytes import batch_bytes, held_bytes, settle
-from semantic.adapters.outbound.mlx.batch_caches import SequenceCaches
+from semantic.adapters.outbound.mlx.batch_caches import NOT_RESTORED, Begun, SequenceCaches
 from semantic.adapters.outbound.mlx.kv_part import KVPart, from_tensors, to_tensors
 from semantic.adapters.outbound.mlx.logprobs import token_logprobs
 from semantic.adapters.outbound.mlx.penalties import make_processors
-from semantic.adapters.outbound.mlx.restored_caches import Piece, restore
+from semantic.adapters.outbound.mlx.restored_caches import Piece, begun, restore
 from semantic.adapters.outbound.mlx.sampler import RowSampler
 from semantic.domain.block import PartKind, Tensor
 from semantic.domain.cache_spec import ModelCacheSpec
@@ -50,6 +50,7 @@ class MlxExecutor:
         self._sampler = RowSampler()
         self._prefilling: dict[SequenceId, PromptProcessingBatch] = {}
         self._decoding: list[GenerationBatch] = []
+        self._begun: dict[SequenceId, Begun] = {}
 
     @property
     def capabilities(self) -> Capabilities:
@@ -70,7 +71,10 @@ class MlxExecutor:
             raise IncompatibleCacheError(f"the blocks do not hold exactly {len(tokens)} tokens")
         caches = make_prompt_cache(self._model)
         if pieces:
-            caches = restore(caches, pieces, self._check_keeps())
+            spec = self._check_keeps()
+            caches = restore(caches, pieces, spec)
+            if spec.quantization:
+                self._begun[sequence] = begun(pieces)
         self._sampler.add(sequence, sampling, drawn)
         self._prefilling[sequence] = PromptProcessingBatch(
             in_float32(self._model),
@@ -120,7 +124,9 @@ class MlxExecutor:
         computed = len(batch.tokens[row])
         if not 0 <= start < end <= computed:
             raise ValueError(f"positions {start}..{end} of {computed} computed ones")
-        return SequenceCaches(batch.prompt_cache, row, computed, spec).cut(start, end, kind)
+        restored = self._begun.get(sequence, NOT_RESTORED)
+        caches = SequenceCaches(batch.prompt_cache, row, computed, spec, restored)
+        return caches.cut(start, end, kind)
 
     def export(self, handle: PartHandle) -> tuple[Tensor, ...]:
         """The handle's arrays as bytes."""
@@ -144,6 +150,7 @@ class MlxExecutor:
         """Forget a sequence, running or not."""
         self._sampler.forget(sequence)
         self._prefilling.pop(sequence, None)
+        self._begun.pop(sequence, None)
         batch = self._batch_of(sequence)
         if batch is None:
             return
@@ -158,6 +165,7 @@ class MlxExecutor:
         """Forget all sequences, whatever state the engine is in."""
         self._sampler.clear()
         self._prefilling.clear()
+        self._begun.clear()
         self._decoding.clear()
         mx.clear_cache()
 

@@ -6,6 +6,10 @@ The layers of one shape lie in one array, in the model's order: of the group g i
     values.g   (layers, 1, num_kv_heads, n, value_dim)
     state.g.i  (layers, *shape of the i-th array)
 
+Where the spec quantises, keys and values are codes, packed into 32 bits each, and have beside them
+
+    keys.g.scales, keys.g.biases    (layers, 1, num_kv_heads, n, key_dim / group_size)
+
 Arrays never leave the thread that owns the engine; bytes do.
 """
 
@@ -18,13 +22,18 @@ import mlx.core as mx
 import numpy as np
 
 from semantic.domain.block import PartKind, Tensor
-from semantic.domain.cache_spec import ITEMSIZE, AttentionLayer, ModelCacheSpec
+from semantic.domain.cache_spec import ITEMSIZE, AttentionLayer, KVQuantization, ModelCacheSpec
 from semantic.domain.errors import IncompatibleCacheError
 
 DTYPES: Final = {mx.float32: "F32", mx.float16: "F16", mx.bfloat16: "BF16"}
 """Element types that a cache may have, by their safetensors names."""
 
-_CARRIERS: Final = {"F32": mx.uint32, "F16": mx.uint16, "BF16": mx.uint16}
+_CODES: Final = "U32"
+_CODE_BITS: Final = 32
+
+_NAMES: Final = {**DTYPES, mx.uint32: _CODES}
+_ITEMSIZE: Final = {**ITEMSIZE, _CODES: 4}
+_CARRIERS: Final = {"F32": mx.uint32, "F16": mx.uint16, "BF16": mx.uint16, _CODES: mx.uint32}
 """Integers of the same width: numpy has no bfloat16, and bits must not be converted."""
 
 
@@ -35,11 +44,36 @@ class KVPart:
     kind: PartKind
     num_tokens: int
     arrays: dict[str, mx.array]
+    quantization: KVQuantization | None = None
 
     @property
     def nbytes(self) -> int:
         """Device memory it takes."""
         return sum(int(array.nbytes) for array in self.arrays.values())
+
+    def rows(self, name: str, layer: int, tokens: slice) -> mx.array:
+        """Keys or values (1, num_kv_heads, n, dim) of one layer, in the model's precision."""
+        if self.quantization is None:
+            return self.arrays[name][layer, :, :, tokens]
+        codes, scales, biases = (self.arrays[one][layer, :, :, tokens] for one in quantized(name))
+        return mx.dequantize(
+            codes,
+            scales,
+            biases,
+            group_size=self.quantization.group_size,
+            bits=self.quantization.bits,
+        )
+
+
+def quantized(name: str) -> tuple[str, str, str]:
+    """The arrays that quantised keys or values of that name consist of."""
+    return name, f"{name}.scales", f"{name}.biases"
+
+
+def quantize(name: str, rows: mx.array, quantization: KVQuantization) -> dict[str, mx.array]:
+    """Those arrays, made of keys or values (layers, 1, num_kv_heads, n, dim)."""
+    arrays = mx.quantize(rows, group_size=quantization.group_size, bits=quantization.bits)
+    return dict(zip(quantized(name), arrays, strict=True))
 
 
 def to_tensors(part: KVPart) -> tuple[Tensor, ...]:
@@ -56,7 +90,7 @@ def from_tensors(
         IncompatibleCacheError: if names, shapes, sizes or element types are not the model's.
     """
     expected = [
-        (name, dtype, shape, math.prod(shape) * ITEMSIZE[dtype])
+        (name, dtype, shape, math.prod(shape) * _ITEMSIZE[dtype])
         for name, dtype, shape in _described(kind, num_tokens, spec)
     ]
     found = [(part.name, part.dtype, part.shape, len(part.data)) for part in tensors]
@@ -64,7 +98,7 @@ def from_tensors(
         raise IncompatibleCacheError(f"the engine expects {expected}, the block holds {found}")
     arrays = {tensor.name: _array(tensor) for tensor in tensors}
     mx.eval(list(arrays.values()))
-    return KVPart(kind, num_tokens, arrays)
+    return KVPart(kind, num_tokens, arrays, spec.quantization)
 
 
 def _described(
@@ -74,15 +108,28 @@ def _described(
     for group, (layer, places) in enumerate(spec.groups(kind)):
         if isinstance(layer, AttentionLayer):
             rows = (len(places), 1, layer.num_kv_heads, layer.kept_of(num_tokens))
-            yield f"keys.{group}", layer.dtype, (*rows, layer.key_dim)
-            yield f"values.{group}", layer.dtype, (*rows, layer.value_dim)
+            for name, dim in (("keys", layer.key_dim), ("values", layer.value_dim)):
+                yield from _rows(f"{name}.{group}", layer.dtype, (*rows, dim), spec.quantization)
         else:
             for number, array in enumerate(layer.arrays):
                 yield f"state.{group}.{number}", array.dtype, (len(places), *array.shape)
 
 
+def _rows(
+    name: str, dtype: str, shape: tuple[int, ...], quantization: KVQuantization | None
+) -> Iterator[tuple[str, str, tuple[int, ...]]]:
+    if quantization is None:
+        yield name, dtype, shape
+        return
+    *rows, dim = shape
+    codes, *numbers = quantized(name)
+    yield codes, _CODES, (*rows, dim * quantization.bits // _CODE_BITS)
+    for number in numbers:
+        yield number, dtype, (*rows, dim // quantization.group_size)
+
+
 def _tensor(name: str, array: mx.array) -> Tensor:
-    dtype = DTYPES[array.dtype]
+    dtype = _NAMES[array.dtype]
     carrier = mx.contiguous(array).view(_CARRIERS[dtype]).reshape(-1)
     mx.eval(carrier)
     return Tensor(name, dtype, tuple(array.shape), np.array(carrier, copy=False).tobytes())
@@ -91,5 +138,5 @@ def _tensor(name: str, array: mx.array) -> Tensor:
 def _array(tensor: Tensor) -> mx.array:
     carrier = _CARRIERS[tensor.dtype]
     numbers = np.frombuffer(tensor.data, np.uint32 if carrier == mx.uint32 else np.uint16)
-    dtype = next(dtype for dtype, name in DTYPES.items() if name == tensor.dtype)
+    dtype = next(dtype for dtype, name in _NAMES.items() if name == tensor.dtype)
     return mx.array(numbers).view(dtype).reshape(tensor.shape)

@@ -12,11 +12,12 @@ from semantic.adapters.outbound.mlx.cache_probe import probe
 from semantic.adapters.outbound.mlx.declared_cache import contradictions
 from semantic.adapters.outbound.mlx.executor import LARGEST_CHUNK, MlxExecutor
 from semantic.adapters.outbound.mlx.identity import digest_model
+from semantic.adapters.outbound.mlx.kv_bits import in_bits
 from semantic.adapters.outbound.mlx.model_source import ResolvedModel, resolve
 from semantic.adapters.outbound.mlx.ragged import max_batch
 from semantic.adapters.outbound.mlx.tokenizer import MlxTokenizer
 from semantic.domain.cache_spec import CacheIdentity, Granularity, ModelCacheSpec
-from semantic.domain.errors import EngineError, ModelLoadError
+from semantic.domain.errors import EngineError, IncompatibleCacheError, ModelLoadError
 from semantic.domain.ids import SequenceId
 from semantic.domain.sampling import SamplingParams
 from semantic.domain.step_plan import PrefillChunk, StepPlan
@@ -31,7 +32,8 @@ _UNLIMITED_CONTEXT = 1 << 20
 class MlxModelLoader:
     """Loads the model that `model_id` names, onto the default device.
 
-    `chunk`: the most tokens that are prefilled at once.
+    `chunk`: the most tokens that are prefilled at once. Its KV is kept in `kv_bits` bits an
+    element; None keeps it as the model computes it.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class MlxModelLoader:
         cache_dir: Path,
         batch_limit: int,
         telemetry: Telemetry,
+        kv_bits: int | None = None,
         chunk: int = LARGEST_CHUNK,
     ) -> None:
         self._model_id = model_id
@@ -47,6 +50,7 @@ class MlxModelLoader:
         self._batch_limit = batch_limit
         self._telemetry = telemetry
         self._chunk = chunk
+        self._kv_bits = kv_bits
 
     def load(self) -> LoadedModel:
         """Find, read and check the model."""
@@ -64,9 +68,9 @@ class MlxModelLoader:
     def _describe(
         self, source: ResolvedModel, model: Module, config: dict[str, object]
     ) -> Capabilities:
-        spec = self._spec(source, model)
         # What is proven of a type is proven of models whose caches we understand.
         model_type = str(config.get("model_type"))
+        spec = self._quantized(self._spec(source, model), source, model_type)
         batch = max_batch(model_type, self._batch_limit, config) if spec else 1
         if batch < self._batch_limit:
             self._telemetry.warning(
@@ -86,6 +90,7 @@ class MlxModelLoader:
             spec=spec,
             engine=f"mlx {version('mlx')}, mlx-lm {version('mlx-lm')}",
             backend=backend(),
+            kv_bits=self._kv_bits,
         )
         return Capabilities(
             granularity=spec.granularity if spec else Granularity.NONE,
@@ -107,6 +112,24 @@ class MlxModelLoader:
             )
             return None
         return spec
+
+    def _quantized(
+        self, spec: ModelCacheSpec | None, source: ResolvedModel, model_type: str
+    ) -> ModelCacheSpec | None:
+        """The caches as they are kept.
+
+        Raises:
+            ModelLoadError: naming the model, if they cannot be kept in so few bits.
+        """
+        if self._kv_bits is None:
+            return spec
+        try:
+            return in_bits(spec, self._kv_bits)
+        except IncompatibleCacheError as error:
+            raise ModelLoadError(
+                f"{source.model_id} (model type {model_type}) cannot be served with"
+                f' store.kv_bits = {self._kv_bits}: {error}; set store.kv_bits = "none"'
+            ) from error
 
 
 def _weights_bytes(model: Module) -> int:

@@ -20,10 +20,16 @@ from mlx_lm.models.cache import (
     RotatingKVCache,
 )
 
-from semantic.adapters.outbound.mlx.batch_caches import Cache
+from semantic.adapters.outbound.mlx.batch_caches import Begun, Cache
 from semantic.adapters.outbound.mlx.kv_part import KVPart
 from semantic.domain.block import PartKind
-from semantic.domain.cache_spec import AttentionLayer, LayerSpec, ModelCacheSpec, RecurrentLayer
+from semantic.domain.cache_spec import (
+    BLOCK_SIZE,
+    AttentionLayer,
+    LayerSpec,
+    ModelCacheSpec,
+    RecurrentLayer,
+)
 from semantic.domain.errors import IncompatibleCacheError
 
 
@@ -34,6 +40,15 @@ class Piece(NamedTuple):
     length: int
     sliding: KVPart | None
     state: KVPart | None
+
+
+def begun(pieces: Sequence[Piece]) -> Begun:
+    """The block within which a sequence that begins with `pieces` goes on."""
+    total = sum(piece.length for piece in pieces)
+    if not pieces or pieces[-1].length == BLOCK_SIZE:
+        return Begun(total, total)
+    last = pieces[-1]
+    return Begun(total - last.length, total, last.full, last.sliding)
 
 
 class RestoredKVCache(KVCache):
@@ -141,7 +156,7 @@ def _full(
     capacity = (total // KVCache.step + 2) * KVCache.step
 
     def joined(name: str, dim: int) -> mx.array:
-        columns = [piece.full.arrays[name][number, :, :, : piece.length] for piece in pieces]
+        columns = [piece.full.rows(name, number, slice(piece.length)) for piece in pieces]
         return mx.concatenate([*columns, _zeros(columns[0], capacity - total, dim)], axis=2)
 
     keys = joined(f"keys.{group}", layer.key_dim)
@@ -189,8 +204,7 @@ def _seen(piece: Piece, layer: AttentionLayer, name: str, number: int) -> mx.arr
     size = piece.sliding.num_tokens
     if piece.length < size and layer.kept_of(size) < size:
         raise IncompatibleCacheError("the beginning of a block is not all within the window")
-    array = piece.sliding.arrays[name][number]
-    return array[:, :, : piece.length] if piece.length < size else array
+    return piece.sliding.rows(name, number, slice(piece.length))
 
 
 def _recurrent(
