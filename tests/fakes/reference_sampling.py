@@ -39,7 +39,8 @@ def allowed(logprobs: Sequence[float], params: SamplingParams) -> list[TokenId]:
     cooled = [logprob / max(params.temperature, 1e-6) for logprob in logprobs]
     ranked = sorted(range(len(cooled)), key=lambda token: -cooled[token])[: params.top_k]
     masses = [math.exp(cooled[token] - cooled[ranked[0]]) for token in ranked]
-    kept, mass = [], 0.0
+    kept: list[TokenId] = []
+    mass = 0.0
     for token, one in zip(ranked, masses, strict=True):
         nucleus_full = params.top_p < 1 and mass >= params.top_p * sum(masses)
         if kept and (nucleus_full or one < params.min_p):
