@@ -13,7 +13,7 @@ def token_logprobs(logprobs: mx.array, token: TokenId, count: int) -> TokenLogpr
 
     Equally likely tokens come in the order of their ids.
     """
-    chosen = float(logprobs[token].item())
+    chosen = float(logprobs[token].item())  # type: ignore[arg-type] # a real number
     size = min(count, logprobs.shape[-1])
     if not size:
         return TokenLogprobs(chosen)

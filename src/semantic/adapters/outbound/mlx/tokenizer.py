@@ -32,7 +32,7 @@ class MlxTokenizer:
         self._special = frozenset(
             index for index, token in wrapper.added_tokens_decoder.items() if token.special
         )
-        self._added = {
+        self._added: dict[TokenId, str] = {
             index: token.content for index, token in wrapper.added_tokens_decoder.items()
         }
         self._byte_level = _is_byte_level(wrapper)

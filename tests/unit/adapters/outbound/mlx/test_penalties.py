@@ -35,7 +35,7 @@ def expected(params: SamplingParams, history: list[int]) -> npt.NDArray[np.float
     factor = np.where(logits > 0, 1 / params.repetition_penalty, params.repetition_penalty)
     logits = np.where(seen, logits * factor, logits)
     logits = logits - params.frequency_penalty * counts - params.presence_penalty * seen
-    return logits.astype(np.float32)
+    return np.asarray(logits, np.float32)
 
 
 @pytest.mark.parametrize("name", PARAMS)

@@ -42,7 +42,7 @@ def sampler_of(params: Sequence[SamplingParams], drawn: int = 0) -> RowSampler:
 
 
 def chosen(params: Sequence[SamplingParams], logprobs: mx.array, drawn: int = 0) -> list[TokenId]:
-    return np.array(sampler_of(params, drawn)(logprobs)).tolist()
+    return list(map(int, np.array(sampler_of(params, drawn)(logprobs))))
 
 
 def reference(params: SamplingParams, logprobs: mx.array, number: int) -> TokenId:
