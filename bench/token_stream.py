@@ -6,9 +6,11 @@ processor time that is being measured.
 
 import http.client
 import json
+import socket
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -40,6 +42,7 @@ class TokenStream:
         if agent is not None:
             self._headers["X-Agent-ID"] = agent
         self._connection: http.client.HTTPConnection | None = None
+        self._socket: socket.socket | None = None
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._grown = threading.Condition()
         self._error: Exception | None = None
@@ -54,13 +57,18 @@ class TokenStream:
         self._connection.request(
             "POST", f"{self._url.path}/chat/completions", json.dumps(self._body), self._headers
         )
+        self._socket = self._connection.sock
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._connection is not None and self._connection.sock is not None:
-            self._connection.sock.close()
-        self._thread.join(_TIMEOUT_S)
+        # Closing alone would leave the thread waiting for what never comes.
+        if self._socket is not None:
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        if self._connection is not None:
+            self._connection.close()
 
     @property
     def over(self) -> bool:
