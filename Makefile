@@ -73,8 +73,9 @@ families: $(READY) ## Every model family restored and uninterrupted, into docs/m
 	$(BIN)/python -m bench.families --write
 
 .PHONY: bench
-bench: $(READY) ## Ratios of cold, warm and hot in one run, judged (BENCH='--history-tokens 500': quicker)
+bench: $(READY) ## Ratios: cold, warm and hot, then many at once, judged (BENCH='--history-tokens 500': quicker)
 	$(BIN)/python -m bench.demo $(BENCH)
+	$(BIN)/python -m bench.many_agents
 
 .PHONY: soak
 soak: $(READY) ## What tests do in small, at full size: restart, wear, kills, damage, faults, the cap

@@ -10,37 +10,62 @@ Reads one JSON list of chat messages from standard input, prints one JSON line:
 import json
 import sys
 import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from semantic.adapters.config.sources import load_settings
 from semantic.adapters.outbound.mlx import blas
 from semantic.adapters.outbound.telemetry.structured_log import StructuredLog
+from semantic.domain.chat import ChatMessage, Role
+from semantic.domain.ids import TokenId
+
+if TYPE_CHECKING:
+    from mlx.nn.layers.base import Module
+
+    from semantic.adapters.outbound.mlx.tokenizer import MlxTokenizer
+
+
+class Bare(NamedTuple):
+    """The server's model without the server. `chunk` is its prefill step while nobody decodes."""
+
+    model: "Module"
+    tokenizer: "MlxTokenizer"
+    chunk: int
+
+    def encoded(self, messages: Sequence[ChatMessage]) -> tuple[TokenId, ...]:
+        """A conversation as the server gives it to the engine."""
+        return self.tokenizer.encode(self.tokenizer.render(messages))
+
+
+def loaded() -> Bare:
+    """The model as the settings name it, on the server's BLAS with as many threads."""
+    settings = load_settings()
+    cache_dir, engine = settings.model.cache_path, settings.engine
+    blas.preload(cache_dir, engine.blas_threads)
+
+    # Importing MLX binds its BLAS, so it comes after the choice.
+    from semantic.adapters.outbound.mlx.model_loader import backend, load_weights  # noqa: PLC0415
+    from semantic.adapters.outbound.mlx.model_source import resolve  # noqa: PLC0415
+    from semantic.adapters.outbound.mlx.tokenizer import MlxTokenizer  # noqa: PLC0415
+
+    source = resolve(settings.model.id, cache_dir, StructuredLog())
+    model, _ = load_weights(source.path)
+    chunk = engine.chunk_tokens_cpu if backend() == "cpu" else engine.chunk_tokens_gpu
+    return Bare(model, MlxTokenizer.load(source.path), chunk)
 
 
 def main() -> None:
     """Measure one prompt."""
-    settings = load_settings()
-    cache_dir = settings.model.cache_path
-    blas.preload(cache_dir, settings.engine.blas_threads)
-
+    bare = loaded()
     from mlx_lm.generate import BatchGenerator  # noqa: PLC0415 - after the BLAS
 
-    from semantic.adapters.outbound.mlx.model_loader import backend, load_weights  # noqa: PLC0415
-    from semantic.adapters.outbound.mlx.model_source import resolve  # noqa: PLC0415
-    from semantic.adapters.outbound.mlx.tokenizer import MlxTokenizer  # noqa: PLC0415
-    from semantic.domain.chat import ChatMessage, Role  # noqa: PLC0415
-
-    source = resolve(settings.model.id, cache_dir, StructuredLog())
-    model, _ = load_weights(source.path)
-    tokenizer = MlxTokenizer.load(source.path)
     messages = [ChatMessage(Role(m["role"]), m["content"]) for m in json.load(sys.stdin)]
 
     begin = time.perf_counter()
-    prompt = tokenizer.encode(tokenizer.render(messages))
-    generator = BatchGenerator(model)
+    prompt = bare.encoded(messages)
+    generator = BatchGenerator(bare.model)
     if "--server-chunks" in sys.argv:
-        engine, on_cpu = settings.engine, backend() == "cpu"
-        chunk = engine.chunk_tokens_cpu if on_cpu else engine.chunk_tokens_gpu
-        generator = BatchGenerator(model, prefill_step_size=chunk)
+        generator = BatchGenerator(bare.model, prefill_step_size=bare.chunk)
     generator.insert([list(prompt)], [1])
     generator.next_generated()  # type: ignore[no-untyped-call] # mlx-lm is untyped
     ttft_s = time.perf_counter() - begin

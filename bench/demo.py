@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import median
 
 from bench.conversations import SCRIPTS, Conversation, Script, Turn
+from bench.promises import Check, show
 from bench.server_process import ServerProcess
 from openai import OpenAI
 from rich.console import Console
@@ -39,14 +40,6 @@ class Run:
 
     first: list[Turn]
     later: list[list[Turn]]
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """A promise held against what was measured, and whether it was kept."""
-
-    text: str
-    met: bool
 
 
 class Demo:
@@ -249,10 +242,7 @@ def main() -> int:
     if options.svg is not None:
         console.export_text(clear=True)
     console.print(table(broken, whole, read_s))
-    results = checks(broken, whole, read_s, bare_s)
-    for check in results:
-        mark = "[green]kept[/green]  " if check.met else "[red]BROKEN[/red]"
-        console.print(f"{mark} {check.text}", highlight=False)
+    kept = show(console, checks(broken, whole, read_s, bare_s))
     alike = _cold_on_the_floors_prompt(broken, whole) / alike_s
     console.print(
         f"not judged: in chunks of the server's size that loop takes {alike_s:.2f} s; cold is "
@@ -261,7 +251,7 @@ def main() -> int:
     )
     if options.svg is not None:
         console.save_svg(str(options.svg), title="make demo")
-    return 0 if all(check.met for check in results) else 1
+    return 0 if kept else 1
 
 
 if __name__ == "__main__":

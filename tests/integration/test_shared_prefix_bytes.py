@@ -1,0 +1,132 @@
+"""What agents have in common they hold once: the bytes that each further idle agent costs."""
+
+import asyncio
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from pydoc_data.topics import topics
+
+import pytest
+from tests.fakes.agent_world import settings_of
+from tests.fakes.pool_samples import Sample, observe
+
+from semantic.adapters.config.settings import Settings
+from semantic.domain.agent import AgentId
+from semantic.domain.cache_spec import BLOCK_SIZE
+from semantic.domain.chat import ChatMessage, Finished, GenerationRequest, Role
+from semantic.domain.ids import RequestId
+from semantic.domain.prefix_index import common_length
+from semantic.domain.sampling import SamplingParams
+from semantic.entrypoints.bootstrap import Application, build
+
+PREFIX = 6 * BLOCK_SIZE
+QUESTIONS = ("Red?", "Blue?", "Green?", "White?", "Black?")
+ANSWER = 4
+MOST = 0.02
+"""Of the prefix's bytes, which is 30 tokens' worth: question, template and answer take some 12."""
+PATIENCE_S = 10.0
+
+
+@dataclass
+class Found:
+    """Store bytes with one agent and with all; what the pool said after each but the first."""
+
+    prefix_bytes: int = 0
+    store_bytes: list[int] = field(default_factory=list)
+    cached_tokens: list[int] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
+
+
+def conversation(system: str, question: str) -> tuple[ChatMessage, ...]:
+    return ChatMessage(Role.SYSTEM, system), ChatMessage(Role.USER, question)
+
+
+def system_prompt(model: Path) -> str:
+    """One that, rendered, is shared to exactly `PREFIX` tokens."""
+    from semantic.adapters.outbound.mlx.tokenizer import MlxTokenizer  # noqa: PLC0415 - imports mlx
+
+    tokenizer = MlxTokenizer.load(model)
+
+    def shared(system: str) -> int:
+        first, second = (
+            tokenizer.encode(tokenizer.render(conversation(system, question)))
+            for question in QUESTIONS[:2]
+        )
+        return common_length(first, second)
+
+    system = topics["class"][: 3 * PREFIX]
+    return system + " and" * (PREFIX - shared(system))
+
+
+def told(application: Application, found: Found, system: str, questions: tuple[str, ...]) -> None:
+    """Each agent's turn, one after the other; what memory holds once it is over."""
+    latest: list[Sample] = []
+    observe(application, latest.append)
+
+    async def talk() -> None:
+        for question in questions:
+            request = GenerationRequest(
+                RequestId(question),
+                application.model.model_id,
+                conversation(system, question),
+                SamplingParams(max_tokens=ANSWER, temperature=0),
+                AgentId.parse(question, field="name"),
+            )
+            async with aclosing(await application.generation.generate(request)) as events:
+                async for event in events:
+                    if isinstance(event, Finished):
+                        found.cached_tokens.append(event.usage.cached_tokens)
+            found.samples.extend(latest[-1:])
+        await application.close(PATIENCE_S)
+
+    asyncio.run(talk())
+
+
+def tried(settings: Settings, model: Path) -> Found:
+    """One agent; then, after a restart, the others."""
+    found = Found()
+    store = settings.store.path
+    application = build(settings, "no token")
+    system = system_prompt(model)
+    told(application, found, system, QUESTIONS[:1])
+    found.prefix_bytes = sum(file.stat().st_size for file in store.rglob("*.full.st"))
+    found.store_bytes.append(size(store))
+    found.samples.clear()
+    told(build(settings, "no token"), found, system, QUESTIONS[1:])
+    found.store_bytes.append(size(store))
+    return found
+
+
+def size(store: Path) -> int:
+    return sum(file.stat().st_size for file in store.rglob("*") if file.is_file())
+
+
+@pytest.fixture(scope="module")
+def found(
+    tmp_path_factory: pytest.TempPathFactory, model_cache_dir: Path, default_model_dir: Path
+) -> Found:
+    store = tmp_path_factory.mktemp("shared-prefix") / "store"
+    settings = settings_of(store, model_cache_dir)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
+        return alone.submit(tried, settings, default_model_dir).result()
+
+
+def test_every_further_agent_reuses_the_whole_prefix(found: Found) -> None:
+    assert found.cached_tokens == [0, *[PREFIX] * (len(QUESTIONS) - 1)]
+
+
+def test_a_further_agent_adds_next_to_nothing_to_the_store(found: Found) -> None:
+    one, all_of_them = found.store_bytes
+    assert one >= found.prefix_bytes > 0
+    further = len(QUESTIONS) - 1
+    assert 0 < (all_of_them - one) / further < MOST * found.prefix_bytes
+
+
+def test_a_further_agent_adds_next_to_nothing_to_memory(found: Found) -> None:
+    if not found.samples:
+        pytest.skip("nothing tells what memory holds")
+    first, last = (sample.held + sample.cached for sample in (found.samples[0], found.samples[-1]))
+    further = len(found.samples) - 1
+    assert 0 < (last - first) / further < MOST * found.prefix_bytes
