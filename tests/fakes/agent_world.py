@@ -62,7 +62,6 @@ class Seen:
     refused: int = 0
     slowest_s: float = 0.0
     samples: list[Sample] = field(default_factory=list)
-    observed: bool = False
     records: list[AgentRecord] = field(default_factory=list)
 
 
@@ -99,7 +98,7 @@ class AgentWorld:
 
     def _begin(self) -> None:
         self._application = build(self._settings, "no token")
-        self._seen.observed = observe(self._application, self._seen.samples.append)
+        observe(self._application, self._seen.samples.append)
         self._open.set()
 
     async def _restart(self) -> None:

@@ -13,6 +13,8 @@ pytestmark = pytest.mark.timeout(900)
 """On a busy machine; alone it takes about a minute."""
 
 AGENTS, TURNS = 10, 5
+KV_BYTES = 256 << 20
+"""Four rows of a thousand tokens with room to grow, at 46,080 bytes a token, and a block."""
 DEADLINE_S = 300.0
 """Of one request, on a machine that does other things as well; a hang would last for ever."""
 
@@ -28,7 +30,9 @@ class Found:
 
 def tried(store: Path, cache_dir: Path, model: Path) -> Found:
     """In a process of its own, which gives all its models' memory back."""
-    settings = settings_of(store, cache_dir, max_batch=AGENTS, max_waiting=2 * AGENTS)
+    settings = settings_of(
+        store, cache_dir, max_batch=AGENTS, max_waiting=2 * AGENTS, kv_bytes=KV_BYTES
+    )
     seen = asyncio.run(AgentWorld(settings, AGENTS, TURNS, DEADLINE_S).run())
 
     from tests.fakes.reference_run import ReferenceRun, generated  # noqa: PLC0415 - after the BLAS
@@ -77,3 +81,19 @@ def test_every_answer_that_was_shown_was_held_against_it(found: Found) -> None:
     for name, texts in found.seen.texts.items():
         for text in texts:
             assert any(segment.startswith(text) for segment in kept[name])
+
+
+def test_the_budget_is_never_passed(found: Found) -> None:
+    samples = found.seen.samples
+    assert len(samples) > AGENTS * TURNS
+    for sample in samples:
+        assert sample.total == KV_BYTES
+        assert sample.held + sample.cached + sample.free == sample.total
+        assert min(sample) >= 0
+        assert sample.batches <= sample.running
+
+
+def test_the_budget_is_felt(found: Found) -> None:
+    # Ten would be in work at once if there were memory for them.
+    assert max(sample.held for sample in found.seen.samples) > KV_BYTES / 2
+    assert max(sample.cached for sample in found.seen.samples) < KV_BYTES
