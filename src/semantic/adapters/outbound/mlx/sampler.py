@@ -12,6 +12,7 @@ from secrets import randbits
 from typing import Final
 
 import mlx.core as mx
+import numpy as np
 
 from semantic.domain.ids import SequenceId
 from semantic.domain.sampling import SEED_BITS, SamplingParams, draw_key
@@ -95,7 +96,8 @@ class RowSampler:
 
 def _drawn(logprobs: mx.array, draws: Sequence[_Draws]) -> mx.array:
     """Tokens (rows,) drawn from all."""
-    return mx.argmax(_cooled(logprobs, draws) + _noise(draws, logprobs.shape[-1]), axis=-1)
+    noise = _gumbel(_uniform(draws, logprobs.shape[-1]))
+    return mx.argmax(_cooled(logprobs, draws) + noise, axis=-1)
 
 
 def _drawn_within_limits(logprobs: mx.array, draws: Sequence[_Draws]) -> mx.array:
@@ -111,17 +113,26 @@ def _drawn_within_limits(logprobs: mx.array, draws: Sequence[_Draws]) -> mx.arra
     if mx.default_device() == mx.cpu:
         # All that top_k leaves must be there: top_p is a share of their sum.
         count = min(vocabulary, max(_CANDIDATES, *(one.params.top_k or 0 for one in draws)))
+    return _drawn_among(cooled, _uniform(draws, vocabulary), draws, count)
+
+
+def _drawn_among(
+    cooled: mx.array, uniform: mx.array, draws: Sequence[_Draws], count: int
+) -> mx.array:
+    """Tokens (rows,) drawn from the `count` best, or from more where those are not all."""
     tokens, scores = _best(cooled, count)
     kept = _kept(scores, draws)
-    # Whether there are more behind the candidates shows only once they have been computed.
-    while count < vocabulary and mx.any(kept[:, -1]).item():
-        count = min(_MORE * count, vocabulary)
-        tokens, scores = _best(cooled, count)
-        kept = _kept(scores, draws)
-    noise = mx.take_along_axis(_uniform(draws, vocabulary), tokens, axis=-1)
-    noisy = mx.where(kept, scores + _gumbel(noise), -mx.inf)
-    rank = mx.argmax(noisy, axis=-1, keepdims=True)
-    return mx.take_along_axis(tokens, rank, axis=-1)[:, 0]
+    noise = _gumbel(mx.take_along_axis(uniform, tokens, axis=-1))
+    rank = mx.argmax(mx.where(kept, scores + noise, -mx.inf), axis=-1, keepdims=True)
+    chosen = mx.take_along_axis(tokens, rank, axis=-1)[:, 0]
+    if count < cooled.shape[-1]:
+        # Whether there are more behind the candidates shows only once they have been computed.
+        short = [row for row, last in enumerate(np.array(kept[:, -1])) if last]
+        if short:
+            at, rest = mx.array(short), [draws[row] for row in short]
+            more = min(_MORE * count, cooled.shape[-1])
+            chosen[at] = _drawn_among(cooled[at], uniform[at], rest, more)
+    return chosen
 
 
 def _cooled(logprobs: mx.array, draws: Sequence[_Draws]) -> mx.array:
@@ -161,10 +172,6 @@ def _kept(scores: mx.array, draws: Sequence[_Draws]) -> mx.array:
         least = mx.array([[math.log(one.min_p) if one.min_p else -math.inf] for one in params])
         kept = kept & (scores >= scores[:, :1] + least)
     return kept | (rank == 0)
-
-
-def _noise(draws: Sequence[_Draws], size: int) -> mx.array:
-    return _gumbel(_uniform(draws, size))
 
 
 def _uniform(draws: Sequence[_Draws], size: int) -> mx.array:
