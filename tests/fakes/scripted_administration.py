@@ -3,9 +3,25 @@
 from dataclasses import dataclass, field
 
 from semantic.domain.agent import AgentId
+from semantic.domain.block_pool import Pressure
 from semantic.domain.errors import AgentNotFoundError
 from semantic.domain.ids import DEFAULT_TENANT, TenantId
-from semantic.ports.administration import AgentFootprint, AgentSummary, Deletion
+from semantic.ports.administration import AgentFootprint, AgentSummary, Deletion, MemoryUse
+
+USE = MemoryUse(
+    total=1_000,
+    free=200,
+    held=500,
+    cached=300,
+    running=400,
+    reading=50,
+    pressure=Pressure.MODERATE,
+    in_work=3,
+    batches=2,
+    waiting=1,
+    preemptions=4,
+)
+"""What it says of the memory for KV."""
 
 
 @dataclass
@@ -29,6 +45,9 @@ class ScriptedAdministration:
         gone = self._named(name, tenant)
         self.found = [found for found in self.found if found not in gone]
         return Deletion(gone[0].name, memories=len(gone), blocks=2)
+
+    async def memory_use(self) -> MemoryUse:
+        return USE
 
     def _of(self, tenant: TenantId) -> tuple[AgentSummary, ...]:
         """All of them are the default tenant's."""

@@ -88,7 +88,7 @@ class EngineWork:
         )
         self._closed = closed
         self._jobs: dict[SequenceId, Job] = {}
-        self._memory = KvMemory(parts.cache.parts, parts.scheduler, parts.cache.block_bytes)
+        self._memory = KvMemory(parts.cache, parts.scheduler)
         self._waiting = WaitingJobs(parts.scheduler, self._memory, parts.cache, self._jobs)
         self._entered: set[SequenceId] = set()
         self._turned_at = parts.clock.monotonic()
@@ -170,6 +170,7 @@ class EngineWork:
         if not plan.empty:
             self._parts.scheduler.performed(plan, self._spent())
         self._turned_at = self._parts.clock.monotonic()
+        self._memory.look()
 
     def _admit(self, job: Job, ready: Ready) -> None:
         """Find what is known of the prompt; begin, or begin to read."""

@@ -16,6 +16,7 @@ from semantic.application.chain import Chain
 from semantic.application.disk_admission import DiskAdmission
 from semantic.application.disk_threads import SILENCE_S
 from semantic.application.kept_parts import KeptParts
+from semantic.application.memory_gauge import MemoryGauge
 from semantic.application.space_keeper import Served
 from semantic.application.stored_tokens import StoredTokens
 from semantic.application.write_behind import WriteBehind
@@ -77,6 +78,7 @@ class KvCache:
         self._running: list[weakref.ref[Chain]] = []
         tokens = StoredTokens(self._namespace, limits.silence_s, telemetry)
         pool = BlockPool(limits.kv_bytes, limits.hot_bytes)
+        self.gauge = MemoryGauge(pool, telemetry)
         self.parts = KeptParts(executor, writes, pool, tokens, self._root)
         self._admission = DiskAdmission(self.parts, writes, self._root, telemetry)
 

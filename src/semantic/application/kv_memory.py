@@ -8,7 +8,7 @@ that does not begin; who cannot grow makes the last who came give way. Owned by 
 from bisect import bisect_right
 from collections.abc import Callable
 
-from semantic.application.kept_parts import KeptParts
+from semantic.application.kv_cache import KvCache
 from semantic.application.scheduler import Scheduler
 from semantic.domain.batch_layout import Place, RowCost
 from semantic.domain.block_pool import Holder
@@ -25,12 +25,13 @@ def most_tokens(cost: RowCost, block_bytes: int, budget: int, limit: int) -> int
 
 
 class KvMemory:
-    """Claims memory for what the scheduler has in work. `block_bytes`: of a whole block."""
+    """Claims memory for what the scheduler has in work, beside what `cache` keeps."""
 
-    def __init__(self, parts: KeptParts, scheduler: Scheduler, block_bytes: int) -> None:
-        self._parts = parts
+    def __init__(self, cache: KvCache, scheduler: Scheduler) -> None:
+        self._parts = cache.parts
+        self._gauge = cache.gauge
         self._scheduler = scheduler
-        self._block_bytes = block_bytes
+        self._block_bytes = cache.block_bytes
 
     def place(self, sequence: Sequence, *, alone: bool, restoring: int = 0) -> Place | None:
         """Where a sequence's row could go now; None: it has to wait.
@@ -68,6 +69,7 @@ class KvMemory:
                 last = self._scheduler.last_come()
                 if last is None:
                     raise
+                self._gauge.preempted()
                 give_way(last)
             else:
                 self._scheduler.grow(rooms)
@@ -76,6 +78,14 @@ class KvMemory:
     def settle(self) -> None:
         """Something has left: hold no more than is needed."""
         self._parts.claim(Holder.RUNNING, self._with_sealing(self._scheduler.nbytes))
+
+    def look(self) -> None:
+        """A turn has ended: have it seen from outside how things are."""
+        self._gauge.look(
+            in_work=len(self._scheduler),
+            batches=len(self._scheduler.batches),
+            waiting=self._scheduler.num_waiting,
+        )
 
     def _with_sealing(self, nbytes: int) -> int:
         return nbytes + self._block_bytes if nbytes else 0

@@ -71,6 +71,11 @@ class Scheduler:
         return next(self._in_state(SequenceState.DECODE), None) is not None
 
     @property
+    def num_waiting(self) -> int:
+        """Sequences that have come, and are not in work or not any more."""
+        return sum(key not in self._sequences for key in self._arrivals)
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the running batches, as they are and as they will be."""
         return self._layout.nbytes

@@ -1,8 +1,9 @@
-"""The way in for operators: what is remembered, and how to have it forgotten."""
+"""The way in for operators: what is remembered, how to have it forgotten, what memory is used."""
 
 from dataclasses import dataclass
 from typing import Protocol
 
+from semantic.domain.block_pool import Pressure
 from semantic.domain.ids import DEFAULT_TENANT, TenantId
 
 
@@ -43,8 +44,36 @@ class Deletion:
     blocks: int
 
 
+@dataclass(frozen=True, slots=True)
+class MemoryUse:
+    """The memory for KV and who has it, in bytes, and the sequences that need it.
+
+    free + held + cached = total: all of it is of one moment.
+    """
+
+    total: int
+    free: int
+    held: int
+    """What cannot be had now: by running batches, by reading, and by parts that are in use."""
+    cached: int
+    """Parts that are kept for reuse, and go when the room is needed."""
+    running: int
+    """Of what is held: the running batches, with room to grow."""
+    reading: int
+    """Of what is held: parts on their way from the disk."""
+    pressure: Pressure
+    in_work: int
+    """Sequences that are computed, or for which blocks are read."""
+    batches: int
+    """Batches in which these decode, or are going to."""
+    waiting: int
+    """Sequences that have not begun, or wait once more."""
+    preemptions: int
+    """Times that a sequence gave way to others since the start."""
+
+
 class Administration(Protocol):
-    """What operators ask of a running server, about one tenant. An agent's name is free text."""
+    """What operators ask of a running server. An agent's name is free text, and a tenant's."""
 
     async def agents(self, tenant: TenantId = DEFAULT_TENANT) -> tuple[AgentSummary, ...]:
         """All memories, ordered by name; an agent has one for each model that it talked to."""
@@ -68,3 +97,6 @@ class Administration(Protocol):
             AgentBusyError: if it is being answered; nothing has been forgotten then.
             CachePersistenceError: if not all could be removed; what is left is still found.
         """
+
+    async def memory_use(self) -> MemoryUse:
+        """The memory for KV, of all tenants, as it was a moment ago. Waits for nothing."""
