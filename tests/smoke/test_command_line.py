@@ -47,6 +47,10 @@ def test_an_agent_is_talked_to_looked_at_and_forgotten(
         [shown] = json.loads(semantic("agents", "show", AGENT, "--json").stdout)
         assert shown["bytes_alone"] == shown["bytes"] > 0
 
+        use = json.loads(semantic("memory", "--json").stdout)
+        assert 0 < use["cached"] == use["total"] - use["free"]
+        assert (use["pressure"], use["in_work"], use["preemptions"]) == ("low", 0, 0)
+
         assert semantic("agents", "delete", "nobody").returncode == 1
         deleted = semantic("agents", "delete", AGENT)
         assert (deleted.returncode, deleted.stderr) == (0, "")
@@ -55,7 +59,8 @@ def test_an_agent_is_talked_to_looked_at_and_forgotten(
         assert reused(semantic("chat", *options, stdin=f"{SECRET}\n")) == [0]
 
         address = server.url.removesuffix("/v1")
-        assert httpx.get(f"{address}/admin/agents").status_code == 401
+        for path in ("agents", "memory"):
+            assert httpx.get(f"{address}/admin/{path}").status_code == 401
         assert server.stop() == 0
     assert not (tmp_path / "store" / "server.json").exists()
     check_log((tmp_path / "log").read_text())

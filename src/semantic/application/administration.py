@@ -1,7 +1,7 @@
 """The use case of operators while a server runs: look at memories, and forget them everywhere.
 
 Implements the port `Administration`. Runs on the event loop; stores are read on other threads, and
-waited for with a deadline.
+waited for with a deadline. What the engine is asked for it has laid out: it is not waited for.
 """
 
 import asyncio
@@ -17,12 +17,13 @@ from semantic.application.agent_inspection import Remembered
 from semantic.application.agents import Agents
 from semantic.application.disk_threads import DiskThreads
 from semantic.application.engine_loop import EngineLoop
+from semantic.application.memory_gauge import MemoryGauge
 from semantic.application.write_behind import WriteBehind
 from semantic.domain.agent import AgentId, AgentRecord
 from semantic.domain.block import PartId, num_blocks
 from semantic.domain.errors import CachePersistenceError
 from semantic.domain.ids import DEFAULT_TENANT, Namespace, TenantId
-from semantic.ports.administration import AgentFootprint, AgentSummary, Deletion
+from semantic.ports.administration import AgentFootprint, AgentSummary, Deletion, MemoryUse
 from semantic.ports.block_store import DurableBlocks
 
 Result = TypeVar("Result")
@@ -39,6 +40,7 @@ class ServedMemory:
     agents: Agents
     engine: EngineLoop
     writes: WriteBehind
+    gauge: MemoryGauge
 
 
 class LiveAdministration:
@@ -73,6 +75,10 @@ class LiveAdministration:
         return await self._served.agents.while_closed(
             agent, lambda: self._delete(agent, tenant), self._timeout_s, tenant
         )
+
+    async def memory_use(self) -> MemoryUse:
+        """The memory for KV; see the port."""
+        return self._served.gauge.use
 
     async def _delete(self, agent: AgentId, tenant: TenantId) -> Deletion:
         found = await self._asked(

@@ -181,7 +181,7 @@ def build(settings: Settings, admin_token: str) -> Application:
     )
     http = settings.server
     limits = Limits(http.max_body_bytes, http.ping_interval_s, http.cut_off_s)
-    served = ServedMemory(capabilities.namespace, agents, engine, writes)
+    served = ServedMemory(capabilities.namespace, agents, engine, writes, engine_parts.cache.gauge)
     stored = Forgettable(records, tiers, secret)
     administration = LiveAdministration(stored, blocks, served, settings.store.commit_timeout_s)
     app = create_app(

@@ -15,6 +15,7 @@ from semantic.domain.errors import InvalidRequestError, SemanticError
 from semantic.entrypoints.commands import agents, cache, config, exit_codes, models, options, output
 from semantic.entrypoints.commands.chat import chat
 from semantic.entrypoints.commands.doctor import doctor
+from semantic.entrypoints.commands.memory import memory
 
 _ENGINE = "mlx.core"
 
@@ -121,6 +122,7 @@ app.add_typer(agents.app, name="agents")
 app.add_typer(cache.app, name="cache")
 app.add_typer(models.app, name="models")
 app.add_typer(config.app, name="config")
+app.command()(memory)
 app.command()(doctor)
 
 

@@ -97,18 +97,17 @@ def delete_agent(store: Path, name: str) -> dict[str, Any]:
         SemanticError: whatever it answers.
     """
     not_ready = f"the store {store} is in use by a server that is not ready; try again in a while"
-    note = server_note.read(store)
-    if note is None:
-        raise ServerError(not_ready)
-    try:
-        with client(note.url) as http:
-            headers = {"Authorization": f"Bearer {note.token}"}
-            return content_of(http.delete("/admin/agents", params={"name": name}, headers=headers))
-    except httpx.ConnectError as error:
-        # The note is that of a server before, which was killed.
-        raise ServerError(not_ready) from error
-    except httpx.TransportError as error:
-        raise unreachable(note.url, error) from error
+    return _administered(store, "DELETE", "/admin/agents", not_ready, name=name)
+
+
+def memory_use(store: Path) -> dict[str, Any]:
+    """What the server that owns `store` says of its memory for KV.
+
+    Raises:
+        ServerError: if there is none, or it fails.
+    """
+    nobody = f"no server has the store {store}; start one with: semantic serve"
+    return _administered(store, "GET", "/admin/memory", nobody)
 
 
 def content_of(answer: httpx.Response) -> dict[str, Any]:
@@ -135,6 +134,27 @@ def content_of(answer: httpx.Response) -> dict[str, Any]:
     if answer.status_code == httpx.codes.BAD_REQUEST:
         raise InvalidRequestError(message, field=error.get("param"))
     raise ServerError(message)
+
+
+def _administered(
+    store: Path, method: str, path: str, absent: str, **params: str
+) -> dict[str, Any]:
+    """What the server that owns `store` answers to an operator.
+
+    `absent`: what to tell if there is none.
+    """
+    note = server_note.read(store)
+    if note is None:
+        raise ServerError(absent)
+    try:
+        with client(note.url) as http:
+            headers = {"Authorization": f"Bearer {note.token}"}
+            return content_of(http.request(method, path, params=params, headers=headers))
+    except httpx.ConnectError as error:
+        # The note is that of a server before, which was killed.
+        raise ServerError(absent) from error
+    except httpx.TransportError as error:
+        raise unreachable(note.url, error) from error
 
 
 def _lives(root: str) -> bool:

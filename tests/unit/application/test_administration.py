@@ -40,7 +40,13 @@ class Administered(Server):
     """A server with its administration."""
 
     def administration(self, timeout_s: float = 10.0) -> Administration:
-        served = ServedMemory(NAMESPACE, self.agents, self.engine.loop, self.engine.writes)
+        served = ServedMemory(
+            NAMESPACE,
+            self.agents,
+            self.engine.loop,
+            self.engine.writes,
+            self.engine.cache.gauge,
+        )
         stored = Forgettable(self.engine.agents, self.engine.blocks, SECRET)
         return LiveAdministration(stored, self.engine.blocks, served, timeout_s)
 
@@ -267,6 +273,19 @@ def test_a_tenant_administers_its_own_agents(server: Administered) -> None:
     assert [one.name for one in server.run(administration.agents())] == [CODER.name]
     assert {one.tenant for one in server.engine.blocks.headers(NAMESPACE)} == {"default"}
     assert server.talk(CODER, LONG) > 0
+
+
+def test_the_memory_for_kv_is_seen(server: Administered) -> None:
+    administration = server.administration()
+    before = server.run(administration.memory_use())
+    assert (before.total, before.free) == (server.engine.kv_bytes, server.engine.kv_bytes)
+    server.talk(CODER, LONG)
+    server.stop()  # the turn in which the answer ended has ended
+    after = server.run(administration.memory_use())
+    pool = server.engine.cache.parts.pool
+    assert (after.cached, after.free, after.held) == (pool.cached, pool.free, 0)
+    assert after.cached > 0
+    assert (after.in_work, after.batches, after.waiting) == (0, 0, 0)
 
 
 class HungRecords(ObservedAgents):

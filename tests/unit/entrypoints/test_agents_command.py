@@ -1,13 +1,10 @@
 import io
 import json
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
+from tests.fakes.answering_server import server_of
 from tests.fakes.blocks import plant_secret
 from tests.fakes.recorded_telemetry import RecordedTelemetry
 from tests.fakes.remembered import remember, tokens
@@ -138,41 +135,12 @@ def test_a_damaged_record_is_reported_and_does_not_hide_the_others(run: Run, sto
     assert damaged.exists()
 
 
-class Server(BaseHTTPRequestHandler):
-    """Answers one deletion as it is told to."""
-
-    answer: ClassVar[tuple[int, object]] = (200, {})
-    asked: ClassVar[list[tuple[str, str]]] = []
-
-    def do_DELETE(self) -> None:
-        self.asked.append((self.path, self.headers["Authorization"]))
-        status, body = self.answer
-        self.send_response(status)
-        self.end_headers()
-        self.wfile.write(json.dumps(body).encode())
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
-        pass
-
-
-@contextmanager
-def server_of(store: str, status: int, body: object) -> Iterator[None]:
-    """A server that has the store and answers like this."""
-    Server.answer, Server.asked[:] = (status, body), []
-    with HTTPServer(("127.0.0.1", 0), Server) as http, StoreLock(Path(store)):
-        thread = threading.Thread(target=http.handle_request)
-        thread.start()
-        address = f"http://127.0.0.1:{http.server_address[1]}"
-        server_note.write(Path(store), ServerNote(address, "a token"))
-        yield
-        thread.join()
-
-
 def test_a_server_that_has_the_store_deletes(run: Run, store: str) -> None:
-    with server_of(store, 200, {"name": ODD, "memories": 1, "blocks": 7}):
+    with server_of(store, 200, {"name": ODD, "memories": 1, "blocks": 7}) as asked:
         code, out, _ = run("agents", "delete", ODD, "--store", store)
     assert (code, out) == (0, f"Forgotten: {ODD} (7 blocks removed).\n")
-    [(path, authorization)] = Server.asked
+    [(method, path, authorization)] = asked.requests
+    assert method == "DELETE"
     assert path == "/admin/agents?name=a%2Fb+%F0%9F%A6%9C+%231"
     assert authorization == "Bearer a token"
     assert len(files_in(store)) == 4

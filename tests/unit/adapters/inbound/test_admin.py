@@ -6,7 +6,7 @@ import httpx
 import pytest
 from tests.fakes.fixed_clock import FixedClock
 from tests.fakes.recorded_telemetry import RecordedTelemetry
-from tests.fakes.scripted_administration import ScriptedAdministration
+from tests.fakes.scripted_administration import USE, ScriptedAdministration
 from tests.fakes.scripted_inference import ScriptedInference
 
 from semantic.adapters.inbound.admin import AdminAccess
@@ -31,6 +31,7 @@ def ask(
     method: str = "GET",
     token: str | None = TOKEN,
     name: str | None = None,
+    path: str = "/admin/agents",
 ) -> httpx.Response:
     admin = AdminAccess(administration, TOKEN) if administration else None
     app = create_app(ScriptedInference(), RecordedTelemetry(), FixedClock(), LIMITS, admin=admin)
@@ -40,7 +41,7 @@ def ask(
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
             params = {"name": name} if name is not None else {}
-            return await http.request(method, "/admin/agents", params=params, headers=headers)
+            return await http.request(method, path, params=params, headers=headers)
 
     return asyncio.run(run())
 
@@ -88,17 +89,28 @@ def test_a_failure_has_its_status(
     assert ask(administration, "DELETE", name="alice").status_code == status
 
 
-@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_the_memory_for_kv_is_shown(administration: ScriptedAdministration) -> None:
+    answer = ask(administration, path="/admin/memory")
+    assert answer.status_code == 200
+    assert answer.json() == asdict(USE) | {"pressure": "moderate"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/admin/agents"), ("DELETE", "/admin/agents"), ("GET", "/admin/memory")],
+)
 @pytest.mark.parametrize("token", [None, "", "another", "a tokeñ"])
 def test_without_the_token_nothing_is_told_or_done(
-    administration: ScriptedAdministration, method: str, token: str | None
+    administration: ScriptedAdministration, method: str, path: str, token: str | None
 ) -> None:
-    answer = ask(administration, method, token=token, name="alice")
+    answer = ask(administration, method, token=token, name="alice", path=path)
     assert answer.status_code == 401
     assert answer.headers["WWW-Authenticate"] == "Bearer"
     assert "alice" not in answer.text
+    assert "pressure" not in answer.text
     assert len(administration.found) == len(NAMES)
 
 
-def test_a_server_without_administration_has_no_such_routes() -> None:
-    assert ask(None).status_code == 404
+@pytest.mark.parametrize("path", ["/admin/agents", "/admin/memory"])
+def test_a_server_without_administration_has_no_such_routes(path: str) -> None:
+    assert ask(None, path=path).status_code == 404

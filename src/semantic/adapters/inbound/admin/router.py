@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from semantic.domain.errors import InvalidRequestError
-from semantic.ports.administration import Administration, AgentFootprint
+from semantic.ports.administration import Administration, AgentFootprint, MemoryUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class AdminAccess:
 
 
 def admin_router(access: AdminAccess) -> APIRouter:
-    """List agents, look at one, forget one."""
+    """List agents, look at one, forget one; look at the memory for KV."""
 
     async def check_token(request: Request) -> None:
         scheme, _, offered = request.headers.get("authorization", "").partition(" ")
@@ -53,6 +53,11 @@ def admin_router(access: AdminAccess) -> APIRouter:
         """Forget the agent `name`."""
         return JSONResponse(asdict(await administration.delete_agent(_name(request))))
 
+    @router.get("/memory")
+    async def show_memory() -> JSONResponse:
+        """Who has the memory for KV, in bytes."""
+        return JSONResponse(_memory(await administration.memory_use()))
+
     return router
 
 
@@ -70,3 +75,7 @@ def _footprint(memory: AgentFootprint) -> dict[str, object]:
         "bytes": memory.nbytes,
         "bytes_alone": memory.nbytes_alone,
     }
+
+
+def _memory(use: MemoryUse) -> dict[str, object]:
+    return {**asdict(use), "pressure": use.pressure.value}
