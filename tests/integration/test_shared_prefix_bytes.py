@@ -109,7 +109,8 @@ def found(
     tmp_path_factory: pytest.TempPathFactory, model_cache_dir: Path, default_model_dir: Path
 ) -> Found:
     store = tmp_path_factory.mktemp("shared-prefix") / "store"
-    settings = settings_of(store, model_cache_dir)
+    # Memory for the whole prefix, which takes 71 MB.
+    settings = settings_of(store, model_cache_dir, hot_bytes=256 << 20)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
         return alone.submit(tried, settings, default_model_dir).result()
 
@@ -128,5 +129,5 @@ def test_a_further_agent_adds_next_to_nothing_to_the_store(found: Found) -> None
 def test_a_further_agent_adds_next_to_nothing_to_memory(found: Found) -> None:
     first, *_, last = found.memory_bytes
     further = len(found.memory_bytes) - 1
-    assert first >= found.prefix_bytes * MOST
+    assert first >= found.prefix_bytes
     assert 0 < (last - first) / further < MOST * found.prefix_bytes

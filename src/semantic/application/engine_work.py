@@ -365,7 +365,7 @@ class EngineWork:
         except Exception:
             self._fail_all_in_engine(error)
             raise
-        suspects = error.suspects if isinstance(error, EngineError) else frozenset()
+        suspects = error.suspects if isinstance(error, EngineError) else ()
         for job in [job for job in self._jobs.values() if job.sequence.state in _IN_ENGINE]:
             job.strikes += not suspects or job.sequence.id in suspects
             if job.strikes >= _MOST_STRIKES:

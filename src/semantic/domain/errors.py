@@ -20,8 +20,6 @@ Adapters translate library errors into these with `raise ... from`. Which HTTP s
 becomes is one table in the inbound adapter.
 """
 
-from collections.abc import Iterable
-
 
 class SemanticError(Exception):
     """Root of every error that the project raises on purpose."""
@@ -99,6 +97,6 @@ class IncompatibleCacheError(SemanticError):
 class EngineError(SemanticError):
     """The engine failed while it worked. `suspects`: sequences in what failed, if that is known."""
 
-    def __init__(self, message: str, *, suspects: Iterable[int] = ()) -> None:
+    def __init__(self, message: str, *, suspects: tuple[int, ...] = ()) -> None:
         super().__init__(message)
-        self.suspects = frozenset(suspects)
+        self.suspects = suspects

@@ -3,17 +3,23 @@
     |-- decode --|------ chunk ------|- capture, join -|      one turn: a token for each answer
     |<------------------ at most the target ---------->|
 
-What a turn takes is measured; the chunk is what fits in the next one. Decides; has no clock.
+What chunks take is measured by their size: most devices take nearly as long for a few tokens as for
+many, since all weights are read for either. Where even the smallest chunk takes too long the target
+cannot be met, and tiny chunks would only make the prompt take for ever: then a chunk is as large
+as takes little more than the smallest. Decides; has no clock.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 _LEAST_CHUNK = 16
 """Tokens, however slow the machine is: a prompt must get on, and less is all overhead."""
 
 _AIM = 0.8
 """Of the target: turns differ, and what is rare, as a join, comes on top."""
+
+_LITTLE_MORE = 1.5
+"""Times what the smallest chunk takes: so long a chunk may take where the target is out of reach."""
 
 _RISING, _FALLING = 0.5, 0.2
 """Weights of a new measurement: what got slower is believed sooner."""
@@ -33,13 +39,21 @@ class _Mean:
         self.value += weight * (measured - self.value)
 
 
+@dataclass(slots=True)
+class _Size:
+    """Chunks of like size: their tokens and seconds, on average."""
+
+    tokens: _Mean = field(default_factory=_Mean)
+    seconds: _Mean = field(default_factory=_Mean)
+
+
 class StepPace:
     """What turns have taken. `target_s`: seconds that an answer may wait; infinite: as it comes."""
 
     def __init__(self, target_s: float = math.inf) -> None:
         self._target_s = target_s
         self._decode = _Mean()
-        self._token = _Mean()
+        self._sizes: dict[int, _Size] = {}
 
     @property
     def target_s(self) -> float:
@@ -48,20 +62,47 @@ class StepPace:
 
     def measured(self, seconds: float, *, decoded: bool, prefilled: int) -> None:
         """A turn took so long, with so many tokens of prefill in it."""
-        if not prefilled:
-            if decoded:
-                self._decode.add(seconds)
-            return
-        rest = seconds - (self._decode.value or 0.0 if decoded else 0.0)
-        self._token.add(max(0.0, rest) / prefilled)
+        if prefilled:
+            alone = seconds - (self._decode.value or 0.0 if decoded else 0.0)
+            size = self._sizes.setdefault(prefilled.bit_length(), _Size())
+            size.tokens.add(prefilled)
+            size.seconds.add(max(0.0, alone))
+        elif decoded:
+            self._decode.add(seconds)
 
     def chunk(self, most: int, spent_s: float = 0.0) -> int:
         """Tokens that fit in a turn of which `spent_s` have passed; `most` at most."""
         if math.isinf(self._target_s):
             return most
-        if self._token.value is None:
+        known = self._known()
+        if not known:
             return min(most, _LEAST_CHUNK)
         left = self._target_s * _AIM - spent_s - (self._decode.value or 0.0)
-        if self._token.value * most <= left:
-            return most
-        return max(min(most, _LEAST_CHUNK), int(left / self._token.value))
+        tokens, seconds = known[0]
+        if tokens <= 2 * _LEAST_CHUNK:
+            # Smaller chunks would hardly be quicker.
+            left = max(left, _LITTLE_MORE * seconds)
+        tokens = _fitting(known, left)
+        return max(min(most, _LEAST_CHUNK), min(most, tokens))
+
+    def _known(self) -> list[tuple[float, float]]:
+        """Tokens and seconds of chunks, small ones first; a larger one never takes less."""
+        points: list[tuple[float, float]] = []
+        for _, size in sorted(self._sizes.items()):
+            tokens, seconds = size.tokens.value or 1.0, size.seconds.value or 0.0
+            points.append((tokens, max([seconds, *(before for _, before in points)])))
+        return points
+
+
+def _fitting(known: list[tuple[float, float]], seconds: float) -> int:
+    """Tokens that take so long: on a line between two known sizes, in proportion beyond them."""
+    below = [point for point in known if point[1] <= seconds]
+    above = [point for point in known if point[1] > seconds]
+    if not below:
+        tokens, takes = above[0]
+        return int(tokens * seconds / takes)
+    tokens, takes = below[-1]
+    if not above:
+        return int(tokens * seconds / takes) if takes else int(tokens) * 2
+    further, longer = above[0]
+    return int(tokens + (further - tokens) * (seconds - takes) / (longer - takes))

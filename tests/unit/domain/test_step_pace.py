@@ -14,7 +14,7 @@ def test_without_a_target_chunks_are_as_large_as_may_be() -> None:
 
 
 def test_before_anything_is_measured_chunks_are_small() -> None:
-    assert StepPace(0.5).chunk(256) < 64
+    assert StepPace(0.5).chunk(256) == 16
 
 
 def test_a_chunk_takes_what_the_decode_leaves_of_the_target() -> None:
@@ -27,36 +27,67 @@ def test_a_chunk_takes_what_the_decode_leaves_of_the_target() -> None:
     assert pace.chunk(64) == 64
 
 
+def test_between_two_sizes_it_is_reckoned_on_a_line() -> None:
+    pace = StepPace(0.5)
+    pace.measured(0.2, decoded=False, prefilled=16)
+    pace.measured(1.0, decoded=False, prefilled=416)
+    assert pace.chunk(1000) == pytest.approx(16 + 400 / 4, abs=1)
+
+
 def test_however_slow_a_prompt_gets_on() -> None:
     pace = StepPace(0.01)
     pace.measured(5.0, decoded=True, prefilled=0)
-    pace.measured(9.0, decoded=True, prefilled=1)
-    assert pace.chunk(256) == 16
+    pace.measured(9.0, decoded=True, prefilled=16)
+    assert pace.chunk(256) >= 16
     assert pace.chunk(8) == 8
 
 
 def test_what_gets_slower_is_believed_sooner_than_what_gets_faster() -> None:
     slow, fast = StepPace(1.0), StepPace(1.0)
     for pace in (slow, fast):
-        pace.measured(1.0, decoded=False, prefilled=1000)
-    slow.measured(4.0, decoded=False, prefilled=1000)
-    fast.measured(0.25, decoded=False, prefilled=1000)
-    assert slow.chunk(10_000) < 400
-    assert fast.chunk(10_000) < 1000
+        pace.measured(0.5, decoded=False, prefilled=1000)
+    slow.measured(2.0, decoded=False, prefilled=1000)
+    fast.measured(0.125, decoded=False, prefilled=1000)
+    assert slow.chunk(10_000) < 700
+    assert fast.chunk(10_000) < 2000
+
+
+def turns(
+    pace: StepPace, fixed_s: float, token_s: float, decode_s: float, count: int, most: int = 4096
+) -> list[tuple[int, float]]:
+    """Chunks and seconds of turns on a machine as even as this."""
+    found = []
+    for _ in range(count):
+        chunk = pace.chunk(most)
+        turn = decode_s + fixed_s + token_s * chunk
+        pace.measured(turn, decoded=True, prefilled=chunk)
+        pace.measured(decode_s, decoded=True, prefilled=0)
+        found.append((chunk, turn))
+    return found
 
 
 @given(
-    token_s=st.floats(1e-5, 1e-2),
-    decode_s=st.floats(0, 0.2),
+    fixed_s=st.floats(0, 0.1),
+    token_s=st.floats(1e-5, 5e-3),
+    decode_s=st.floats(0, 0.05),
     target_s=st.floats(0.3, 2.0),
 )
 def test_turns_of_an_even_machine_stay_below_the_target(
-    token_s: float, decode_s: float, target_s: float
+    fixed_s: float, token_s: float, decode_s: float, target_s: float
 ) -> None:
-    pace = StepPace(target_s)
-    for _ in range(30):
-        chunk = pace.chunk(4096)
-        turn = decode_s + token_s * chunk
+    for chunk, turn in turns(StepPace(target_s), fixed_s, token_s, decode_s, 30):
         assert turn <= target_s or chunk <= 16 or math.isclose(turn, target_s)
-        pace.measured(turn, decoded=True, prefilled=chunk)
-        pace.measured(decode_s, decoded=True, prefilled=0)
+
+
+@given(fixed_s=st.floats(0.01, 0.1), token_s=st.floats(1e-5, 5e-3))
+def test_most_of_the_time_is_used(fixed_s: float, token_s: float) -> None:
+    *_, (chunk, turn) = turns(StepPace(0.5), fixed_s, token_s, 0.02, 40)
+    assert turn > 0.5 * 0.6 or chunk == 4096
+
+
+@given(st.floats(1e-5, 1e-3))
+def test_a_target_out_of_reach_does_not_make_chunks_tiny(token_s: float) -> None:
+    """What a chunk takes at least is more than the target leaves, as with kernels made anew."""
+    *_, (chunk, turn) = turns(StepPace(0.1), 0.09, token_s, 0.015, 40)
+    assert turn < 0.015 + 2 * 0.09 + 16 * token_s * 2
+    assert chunk * token_s > 0.2 * 0.09 or chunk == 4096
