@@ -134,10 +134,9 @@ class TestEviction:
     def test_what_went_in_vain_keeps_its_turn(self) -> None:
         pool = pool_of(16, "ab", "x", "y")
         pool.touch(full("x"))
+        pool.touch(B)
         assert pool.put(C, B.key, 9) == (C,)
-        assert pool.claim(Holder.RUNNING, 4) == (full("b"),)
-        assert pool.claim(Holder.RUNNING, 8) == (full("a"),)
-        assert pool.claim(Holder.RUNNING, 12) == (full("y"),)
+        assert pool.claim(Holder.RUNNING, 12) == (full("y"), full("x"), B)
 
     def test_no_more_is_cached_than_the_limit(self) -> None:
         pool = pool_of(100, "a", "b", limit=8)
@@ -226,7 +225,13 @@ class TestPins:
         pool.unpin([A])
         assert pool.put(C, ROOT, 8) == (B,)
 
-    def test_unless_it_is_to_go_first(self) -> None:
+    def test_of_what_is_let_go_together_the_last_goes_first(self) -> None:
+        pool = pool_of(8, "a", "b")
+        pool.pin([A, B])
+        pool.unpin([A, B])
+        assert pool.put(C, ROOT, 4) == (B,)
+
+    def test_what_is_to_go_first_goes_first_though_it_was_let_go_last(self) -> None:
         pool = pool_of(12, "a", "b")
         pool.pin([B])
         pool.first_to_go(B)
