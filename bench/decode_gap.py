@@ -91,13 +91,14 @@ def agents(url: str, prompts: FreshPrompts, count: int) -> Iterator[Agents]:
 
 def measure(url: str, prompts: FreshPrompts, console: Console) -> Gaps:
     """Alone, beside the agents, and alone again."""
-    before_s = _alone(url, prompts)
+    prompt = prompts.make(LONG_PROMPT)
+    before_s = _alone(url, prompt)
     console.print(f"a prompt of {LONG_PROMPT} tokens, alone: first token after {before_s:.1f} s")
     with agents(url, prompts, AGENTS) as talking:
         begin = time.perf_counter()
         talking.decode(QUIET_TOKENS)
         arrived = time.perf_counter()
-        with TokenStream(url, prompts.make(LONG_PROMPT), FIRST_TOKENS) as long:
+        with TokenStream(url, prompts.again(prompt), FIRST_TOKENS) as long:
             while not long.over:
                 talking.keep_up()
                 time.sleep(_LOOK_S)
@@ -105,13 +106,13 @@ def measure(url: str, prompts: FreshPrompts, console: Console) -> Gaps:
         joined = time.perf_counter()
         quiet, disturbed = talking.gaps(begin, arrived), talking.gaps(arrived, joined)
     console.print(f"beside {AGENTS} agents: first token after {long.ttft_s:.1f} s")
-    after_s = _alone(url, prompts)
+    after_s = _alone(url, prompts.again(prompt))
     console.print(f"alone once more: {after_s:.1f} s")
     return Gaps(quiet, disturbed, [before_s, after_s], long.ttft_s, long.usage["prompt_tokens"])
 
 
-def _alone(url: str, prompts: FreshPrompts) -> float:
-    with TokenStream(url, prompts.make(LONG_PROMPT), 1) as long:
+def _alone(url: str, prompt: str) -> float:
+    with TokenStream(url, prompt, 1) as long:
         return long.wait().ttft_s
 
 

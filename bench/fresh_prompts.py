@@ -8,12 +8,12 @@ import random
 import re
 from pydoc_data.topics import topics
 
-from bench.conversations import CHARACTERS_PER_TOKEN
-
 _TASK = "\n\nCount from 1 to 1000:"
 """A small model that has begun to count does not end before it has been made to."""
-_TEMPLATE_TOKENS = 30
-"""What the task and the chat template add."""
+_TEMPLATE_TOKENS = 45
+"""What the label, the task and the chat template add."""
+_CHARACTERS_PER_TOKEN = 4.2
+"""Of the default model's tokenizer on this text, give or take a tenth."""
 
 
 class FreshPrompts:
@@ -25,7 +25,13 @@ class FreshPrompts:
 
     def make(self, tokens: int) -> str:
         """A prompt of about `tokens` tokens, its template included."""
-        length = round((tokens - _TEMPLATE_TOKENS) * CHARACTERS_PER_TOKEN)
+        length = round((tokens - _TEMPLATE_TOKENS) * _CHARACTERS_PER_TOKEN)
         begin = self._numbers.randrange(len(self._text) - length)
-        label = f"Page {self._numbers.getrandbits(64):x}. "
-        return label + self._text[begin : begin + length - len(label)] + _TASK
+        return self._labelled(self._text[begin : begin + length] + _TASK)
+
+    def again(self, prompt: str) -> str:
+        """A prompt as long as another, and as new as if nobody had read that."""
+        return self._labelled(prompt[len(self._labelled("")) :])
+
+    def _labelled(self, text: str) -> str:
+        return f"Page {self._numbers.getrandbits(64):016x}. {text}"
