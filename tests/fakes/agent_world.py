@@ -42,9 +42,7 @@ _RETRY_S = 0.05
 """After a refusal for want of room."""
 
 
-def settings_of(
-    store: Path, cache_dir: Path, hot_bytes: int = 64 << 20, **engine: int
-) -> Settings:
+def settings_of(store: Path, cache_dir: Path, hot_bytes: int = 64 << 20, **engine: int) -> Settings:
     """Of a small server for tests on the default model, with `engine` laid over."""
     values: Mapping[str, Mapping[str, object]] = {
         "model": {"id": "default", "cache_dir": str(cache_dir)},

@@ -77,7 +77,7 @@ def told(application: Application, found: Found, system: str, questions: tuple[s
                 async for event in events:
                     if isinstance(event, Finished):
                         found.cached_tokens.append(event.usage.cached_tokens)
-            while pool.held:  # until the engine has let go of the row
+            while pool.held:  # noqa: ASYNC110 - the engine lets go of the row, and tells nobody
                 await asyncio.sleep(_SOON_S)
             found.memory_bytes.append(pool.cached)
         await application.close(PATIENCE_S)

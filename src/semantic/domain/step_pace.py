@@ -19,7 +19,7 @@ _AIM = 0.8
 """Of the target: turns differ, and what is rare, as a join, comes on top."""
 
 _LITTLE_MORE = 1.5
-"""Times what the smallest chunk takes: so long a chunk may take where the target is out of reach."""
+"""Times what the smallest chunk takes: what one may take where the target is out of reach."""
 
 _RISING, _FALLING = 0.5, 0.2
 """Weights of a new measurement: what got slower is believed sooner."""
