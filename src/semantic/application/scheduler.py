@@ -161,6 +161,8 @@ class Scheduler:
         if plan.prefill is not None:
             prefilled = len(plan.prefill.tokens)
             self._charge(plan.prefill.sequence, prefilled)
+            if plan.prefill.last:
+                return  # a join takes longer, and comes once
         self.pace.measured(seconds, decoded=bool(plan.decode), prefilled=prefilled)
 
     def _charge(self, key: SequenceId, tokens: int) -> None:

@@ -4,7 +4,7 @@
     |<------------------ at most the target ---------->|
 
 What chunks take is measured by their size: most devices take nearly as long for a few tokens as for
-many, since all weights are read for either. Where even the smallest chunk takes too long the target
+many, since all weights are read for either. Above some tokens sizes are powers of two: they recur. Where even the smallest chunk takes too long the target
 cannot be met, and tiny chunks would only make the prompt take for ever: then a chunk is as large
 as takes little more than the smallest. Decides; has no clock.
 """
@@ -15,10 +15,13 @@ from dataclasses import dataclass, field
 _LEAST_CHUNK = 16
 """Tokens, however slow the machine is: a prompt must get on, and less is all overhead."""
 
+_POWERS_FROM = 64
+"""Tokens from which sizes are powers of two; smaller ones are multiples of the least."""
+
 _AIM = 0.8
 """Of the target: turns differ, and what is rare, as a join, comes on top."""
 
-_LITTLE_MORE = 1.5
+_LITTLE_MORE = 2.0
 """Times what the smallest chunk takes: what one may take where the target is out of reach."""
 
 _RISING, _FALLING = 0.5, 0.2
@@ -62,12 +65,12 @@ class StepPace:
 
     def measured(self, seconds: float, *, decoded: bool, prefilled: int) -> None:
         """A turn took so long, with so many tokens of prefill in it."""
-        if prefilled:
+        if prefilled >= _LEAST_CHUNK:
             alone = seconds - (self._decode.value or 0.0 if decoded else 0.0)
             size = self._sizes.setdefault(prefilled.bit_length(), _Size())
             size.tokens.add(prefilled)
             size.seconds.add(max(0.0, alone))
-        elif decoded:
+        elif decoded and not prefilled:
             self._decode.add(seconds)
 
     def chunk(self, most: int, spent_s: float = 0.0) -> int:
@@ -83,7 +86,7 @@ class StepPace:
             # Smaller chunks would hardly be quicker.
             left = max(left, _LITTLE_MORE * seconds)
         tokens = _fitting(known, left)
-        return max(min(most, _LEAST_CHUNK), min(most, tokens))
+        return min(most, _even(tokens))
 
     def _known(self) -> list[tuple[float, float]]:
         """Tokens and seconds of chunks, small ones first; a larger one never takes less."""
@@ -92,6 +95,13 @@ class StepPace:
             tokens, seconds = size.tokens.value or 1.0, size.seconds.value or 0.0
             points.append((tokens, max([seconds, *(before for _, before in points)])))
         return points
+
+
+def _even(tokens: int) -> int:
+    """As many tokens or fewer, but for the least: a size that recurs."""
+    if tokens >= _POWERS_FROM:
+        return int(1 << (tokens.bit_length() - 1))
+    return max(_LEAST_CHUNK, tokens // _LEAST_CHUNK * _LEAST_CHUNK)
 
 
 def _fitting(known: list[tuple[float, float]], seconds: float) -> int:

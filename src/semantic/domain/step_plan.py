@@ -57,8 +57,13 @@ def next_chunk(computed: int, remaining: int, budget: int, block_size: int) -> i
         |---block---|---block---|---block---|--
              ^computed          ^end at budget, rounded down to a boundary
 
-    `remaining` and `budget` are at least 1.
+    Inside a block it ends on a multiple of a power of two, if not with all that remains: the same
+    shapes come again and again, for each of which some engines prepare once. `remaining` and
+    `budget` are at least 1.
     """
     end = computed + min(remaining, budget)
     boundary = end // block_size * block_size
-    return boundary - computed if boundary > computed else end - computed
+    if boundary > computed:
+        return boundary - computed
+    even = end // (grain := 1 << (budget.bit_length() - 1)) * grain
+    return even - computed if budget < remaining and even > computed else end - computed
