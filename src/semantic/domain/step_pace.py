@@ -4,9 +4,10 @@
     |<------------------ at most the target ---------->|
 
 What chunks take is measured by their size: most devices take nearly as long for a few tokens as for
-many, since all weights are read for either. Above some tokens sizes are powers of two: they recur. Where even the smallest chunk takes too long the target
-cannot be met, and tiny chunks would only make the prompt take for ever: then a chunk is as large
-as takes little more than the smallest. Decides; has no clock.
+many, since all weights are read for either, and what recurs is quicker: larger sizes are powers of
+two. Where even the smallest chunk takes too long the target cannot be met, and tiny chunks would
+only make the prompt take for ever: then one may take twice as long as the smallest, and the turn
+twice the target. Decides; has no clock.
 """
 
 import math
@@ -22,7 +23,7 @@ _AIM = 0.8
 """Of the target: turns differ, and what is rare, as a join, comes on top."""
 
 _LITTLE_MORE = 2.0
-"""Times what the smallest chunk takes: what one may take where the target is out of reach."""
+"""Times what the smallest chunk takes, and times the target, where that is out of reach."""
 
 _RISING, _FALLING = 0.5, 0.2
 """Weights of a new measurement: what got slower is believed sooner."""
@@ -80,13 +81,15 @@ class StepPace:
         known = self._known()
         if not known:
             return min(most, _LEAST_CHUNK)
-        left = self._target_s * _AIM - spent_s - (self._decode.value or 0.0)
+        aim, gone = self._target_s * _AIM, spent_s + (self._decode.value or 0.0)
+        left = aim - gone
         tokens, seconds = known[0]
-        if tokens <= 2 * _LEAST_CHUNK:
-            # Smaller chunks would hardly be quicker.
-            left = max(left, _LITTLE_MORE * seconds)
-        tokens = _fitting(known, left)
-        return min(most, _even(tokens))
+        if tokens <= 2 * _LEAST_CHUNK and seconds > left:
+            # Smaller chunks would hardly be quicker, and larger ones hardly slower.
+            left = max(seconds, min(_LITTLE_MORE * seconds, _LITTLE_MORE * aim - gone))
+            further = known[-1][0] * 2 if known[-1][1] < left else 0.0
+            return min(most, _even(max(int(further), _fitting(known, left))))
+        return min(most, _even(_fitting(known, left)))
 
     def _known(self) -> list[tuple[float, float]]:
         """Tokens and seconds of chunks, small ones first; a larger one never takes less."""
