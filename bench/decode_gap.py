@@ -27,8 +27,6 @@ FIRST_TOKENS = 4
 """Of the long prompt's answer, which are waited for."""
 _ANSWER = 1500
 """Longer than anybody waits for."""
-TARGET_S = 0.5
-"""How long decoding may stall, on a CPU."""
 MAX_TARGETS = 2.0
 _LOOK_S = 0.05
 

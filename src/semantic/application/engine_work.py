@@ -293,12 +293,12 @@ class EngineWork:
         self._waiting.remove(job)
         self._loading.leave(job)
         self._parts.scheduler.leave(job.sequence)
-        self._memory.settle()
         self._closed()
         try:
             self._parts.executor.release(sequence)
         except Exception as error:  # noqa: BLE001 - the next step tells if the engine is harmed
             self._parts.telemetry.error("release_failed", error=repr(error))
+        self._memory.settle()
 
     def _guarded(self, job: Job, work: Callable[[Job], None]) -> None:
         """Do something for one job, in its context; if it fails, only that job does."""
