@@ -275,11 +275,11 @@ class TestTelling:
             return letters(tokens)
 
         server.engine.executor.choose = choose
-        server.engine.limits = SchedulerLimits(4, 100, 100)
+        server.engine.limits = SchedulerLimits(4, 128, 128)
         answer = server.start().ask("hello " * 50)
         told = [event for event in answer.events if isinstance(event, Progress)]
         prompt = answer.end.usage.prompt_tokens
-        assert told[0] == Progress(prompt, 100)
+        assert told[0] == Progress(prompt, 128)
         server.stop()
 
     def test_progress_is_not_told_more_than_once_a_second(self, server: Server) -> None:
