@@ -111,14 +111,9 @@ class Sequence:
 
     @property
     def stretch(self) -> int:
-        """Tokens to prefill up to the next stop: a mark, the last token, or else the end.
-
-        The last token stands apart: the model computes it with the first of the answer, and what
-        precedes it has to be captured before. Windows move on.
-        """
-        stops = [mark for mark in self.marks if mark > self.num_computed]
-        end = min([*stops, self.num_prefill - 1])
-        return end - self.num_computed if end > self.num_computed else self.remaining_prefill
+        """Tokens to prefill up to the next mark, or to the end."""
+        ahead = (mark for mark in self.marks if self.num_computed < mark < self.num_prefill)
+        return min(ahead, default=max(self.num_computed, self.num_prefill)) - self.num_computed
 
     def move(self, state: SequenceState) -> None:
         """Change state.

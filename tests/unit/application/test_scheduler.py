@@ -80,10 +80,10 @@ def test_who_came_first_is_prefilled_first() -> None:
     first.prefilled(10)
     plan = scheduler.plan()
     assert plan.decode == (first.id,)
-    assert plan.prefill == PrefillChunk(second.id, second.prompt[:9], last=False)
+    assert plan.prefill == PrefillChunk(second.id, second.prompt, last=True, joins=first.id)
 
 
-def test_the_last_prompt_token_is_a_chunk_of_its_own() -> None:
+def test_a_prompt_is_cut_at_boundaries_and_nowhere_else() -> None:
     sequence = make_sequence(1, 600)
     scheduler = scheduler_of(sequence)
     ends = []
@@ -92,7 +92,7 @@ def test_the_last_prompt_token_is_a_chunk_of_its_own() -> None:
         sequence.prefilled(len(chunk.tokens))
         ends.append(sequence.num_computed)
         assert chunk.last == (sequence.num_computed == 600)
-    assert ends == [512, 599, 600]
+    assert ends == [512, 600]
 
 
 def test_a_chunk_ends_at_a_mark() -> None:
@@ -166,8 +166,7 @@ def test_every_prompt_is_covered_once_and_nobody_who_decodes_waits(
             end = start + length
             assert 1 <= length <= (limits.chunk_shared if decode else limits.chunk_alone)
             assert end % BLOCK_SIZE == 0 or start // BLOCK_SIZE == (end - 1) // BLOCK_SIZE
-            stops = {*sequence.marks, sequence.num_prompt - 1}
-            assert not stops & set(range(start + 1, end))
+            assert not set(sequence.marks) & set(range(start + 1, end))
             computed[sequence.id] += plan.prefill.tokens
             sequence.prefilled(length)
             assert plan.prefill.last == (sequence.state is SequenceState.DECODE)

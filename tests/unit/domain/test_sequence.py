@@ -90,14 +90,14 @@ def test_decoding_begins_after_the_last_prompt_token() -> None:
 @pytest.mark.parametrize(
     ("marks", "stretches"),
     [
-        ((), [7, 1]),
-        ((3,), [3, 4, 1]),
-        ((3, 5), [3, 2, 2, 1]),
+        ((), [8]),
+        ((3,), [3, 5]),
+        ((3, 5), [3, 2, 3]),
         ((7,), [7, 1]),
-        ((1, 2), [1, 1, 5, 1]),
+        ((1, 2), [1, 1, 6]),
     ],
 )
-def test_prefill_stops_at_marks_and_before_the_last_token(
+def test_prefill_stops_at_marks(
     marks: tuple[int, ...], stretches: list[int]
 ) -> None:
     subject = sequence()
@@ -111,7 +111,7 @@ def test_prefill_stops_at_marks_and_before_the_last_token(
     assert subject.stretch == 0
 
 
-@pytest.mark.parametrize(("cached", "stretch"), [(2, 1), (3, 4), (4, 3), (6, 1), (7, 1)])
+@pytest.mark.parametrize(("cached", "stretch"), [(2, 1), (3, 5), (4, 4), (6, 2), (7, 1)])
 def test_marks_that_lie_behind_count_no_more(cached: int, stretch: int) -> None:
     subject = sequence()
     subject.marks = (3,)
