@@ -2,8 +2,10 @@
 
 Decoding sequences come first, one token each; then one chunk of prefill: large while nobody
 decodes, and otherwise what can be computed before those who decode would notice. Agents take turns
-at prefill: next is whose agent was given least. Who came last makes room when memory is short, so
-that the oldest always gets on.
+at prefill: next is whose agent was given least. While nobody decodes yet, prompts that are read
+together begin to be answered together, as far as that keeps nobody waiting for much longer: one
+answer alone would slow down the reading of all the others. Who came last makes room when memory is
+short, so that the oldest always gets on.
 """
 
 import math
@@ -21,6 +23,9 @@ from semantic.domain.step_plan import PrefillChunk, StepPlan, next_chunk
 
 _HEADROOM = BLOCK_SIZE
 """Tokens of an answer that a row has room for beforehand: memory is asked for once a block."""
+
+_HOLD = 1.0
+"""Times what was prefilled since a prompt came: so much longer it may wait for others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,9 @@ class Scheduler:
         self._sequences: dict[SequenceId, Running] = {}
         self._arrivals: dict[SequenceId, int] = {}
         self._arrived = 0
+        self._prefilled = 0
+        self._came: dict[SequenceId, int] = {}
+        self._read_at: dict[SequenceId, int] = {}
         self._layout = BatchLayout(cost, padding_limit)
         self._share = FairShare()
         self.pace = StepPace(limits.stall_s)
@@ -89,11 +97,14 @@ class Scheduler:
         """A sequence has come, to be worked on some time."""
         self._arrivals[sequence.id] = self._arrived
         self._arrived += 1
+        self._came[sequence.id] = self._prefilled
         self._share.enter(sequence.party)
 
     def leave(self, sequence: Running) -> None:
         """It has ended; unknown ones are ignored."""
         self.remove(sequence.id)
+        self._came.pop(sequence.id, None)
+        self._read_at.pop(sequence.id, None)
         if self._arrivals.pop(sequence.id, None) is not None:
             self._share.leave(sequence.party)
 
@@ -144,14 +155,14 @@ class Scheduler:
     def plan(self, spent_s: float = 0.0) -> StepPlan:
         """The next step, of whose time some has passed; empty if all wait for something else."""
         decode = tuple(self._in_state(SequenceState.DECODE))
-        prefilling = list(self._in_state(SequenceState.PREFILL))
+        prefilling = [self._sequences[key] for key in self._in_state(SequenceState.PREFILL)]
         if not prefilling:
             return StepPlan(decode)
-        head = min(prefilling, key=lambda key: self._share.served(self._sequences[key].party))
-        budget = self._limits.chunk_alone
         if decode:
             budget = self.pace.chunk(self._limits.chunk_shared, spent_s)
-        return StepPlan(decode, self._chunk(self._sequences[head], budget))
+            return StepPlan(decode, self._chunk(self._least_served(prefilling), budget))
+        head, to_end = self._gathered(prefilling)
+        return StepPlan(decode, self._chunk(head, self._limits.chunk_alone, to_end=to_end))
 
     def performed(self, plan: StepPlan, seconds: float) -> None:
         """A step of this plan took so long, with all that belongs to it."""
@@ -161,9 +172,33 @@ class Scheduler:
         if plan.prefill is not None:
             prefilled = len(plan.prefill.tokens)
             self._charge(plan.prefill.sequence, prefilled)
+            self._prefilled += prefilled
+            if (sequence := self._sequences.get(plan.prefill.sequence)) is not None:
+                self._read_at[sequence.id] = self._prefilled
             if plan.prefill.last:
                 return  # a join takes longer, and comes once
         self.pace.measured(seconds, decoded=bool(plan.decode), prefilled=prefilled)
+
+    def _gathered(self, prefilling: list[Running]) -> tuple[Running, bool]:
+        """Whose prompt is read next, and whether to its end or with its last token left to wait."""
+        unread = [one for one in prefilling if one.remaining_prefill > 1]
+        ready = [one for one in prefilling if one.remaining_prefill == 1]
+        if due := [one for one in ready if not self._may_wait(one, unread)]:
+            return self._least_served(due), True
+        head = self._least_served(unread)
+        return head, not self._may_wait(head, unread)
+
+    def _may_wait(self, sequence: Running, unread: list[Running]) -> bool:
+        """Whether the others will have been read soon enough for it to wait for them."""
+        ahead = sum(one.remaining_prefill for one in unread if one is not sequence)
+        read = self._prefilled + sequence.remaining_prefill
+        if sequence.remaining_prefill == 1:
+            read = self._read_at.get(sequence.id, read)
+        waited = read - self._came.get(sequence.id, read)
+        return 0 < ahead and self._prefilled + ahead <= read + _HOLD * waited
+
+    def _least_served(self, sequences: list[Running]) -> Running:
+        return min(sequences, key=lambda one: self._share.served(one.party))
 
     def _charge(self, key: SequenceId, tokens: int) -> None:
         if sequence := self._sequences.get(key):
@@ -176,9 +211,10 @@ class Scheduler:
     def _in_state(self, state: SequenceState) -> Iterator[SequenceId]:
         return (key for key, sequence in self._sequences.items() if sequence.state is state)
 
-    def _chunk(self, sequence: Running, budget: int) -> PrefillChunk:
+    def _chunk(self, sequence: Running, budget: int, *, to_end: bool = True) -> PrefillChunk:
         start = sequence.num_computed
-        length = next_chunk(start, sequence.stretch, budget, BLOCK_SIZE)
+        stretch = sequence.stretch - (not to_end and sequence.stretch == sequence.remaining_prefill)
+        length = next_chunk(start, stretch, budget, BLOCK_SIZE)
         last = length == sequence.remaining_prefill
         return PrefillChunk(
             sequence=sequence.id,

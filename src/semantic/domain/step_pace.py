@@ -19,7 +19,7 @@ _LEAST_CHUNK = 16
 _POWERS_FROM = 64
 """Tokens from which sizes are powers of two; smaller ones are multiples of the least."""
 
-_AIM = 0.8
+_AIM = 0.9
 """Of the target: turns differ, and what is rare, as a join, comes on top."""
 
 _LITTLE_MORE = 2.0

@@ -231,20 +231,18 @@ class Poisoned(ScriptedExecutor):
     """Fails each step in which a certain sequence has a part, `times` times."""
 
     poison: Callable[[StepPlan], SequenceId | None]
+    batches: Callable[[], tuple[tuple[SequenceId, ...], ...]]
     times: int = 1000
-    known: bool = True
 
     def run(self, plan: StepPlan) -> StepResult:
         guilty = self.poison(plan)
         if guilty is not None and self.times:
             self.times -= 1
             self._broken = True
-            suspects = self.together(plan, guilty) if self.known else ()
+            (batch,) = (one for one in self.batches() if guilty in one)
+            suspects = tuple(key for key in batch if key in plan.decode) or (guilty,)
             raise EngineError("the script says that this step fails", suspects=suspects)
         return super().run(plan)
-
-    def together(self, plan: StepPlan, guilty: SequenceId) -> tuple[SequenceId, ...]:
-        return (guilty,) if guilty not in plan.decode else plan.decode
 
 
 def decoding_of(number: int) -> Callable[[StepPlan], SequenceId | None]:
@@ -261,7 +259,9 @@ class TestPoison:
     def bench(self, poison: Callable[[StepPlan], SequenceId | None], times: int) -> Bench:
         executor = Poisoned()
         executor.poison, executor.times = poison, times
-        return Bench(SmallEngine(executor=executor))
+        bench = Bench(SmallEngine(executor=executor))
+        executor.batches = lambda: bench.parts.scheduler.batches
+        return bench
 
     @pytest.mark.parametrize("poison", [prefill_of(2), decoding_of(2)])
     def test_only_the_guilty_ends_and_after_one_more_try(

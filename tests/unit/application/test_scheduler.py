@@ -173,3 +173,41 @@ def test_every_prompt_is_covered_once_and_nobody_who_decodes_waits(
         step += 1
     for number, arrival in enumerate(arrivals):
         assert computed[SequenceId(number)] == list(range(arrival.num_prompt))
+
+
+def test_prompts_that_are_read_together_are_answered_together() -> None:
+    sequences = [make_sequence(number, 300) for number in range(4)]
+    limits = SchedulerLimits(max_batch=4, chunk_alone=1024, chunk_shared=16)
+    scheduler = Scheduler(limits)
+    for sequence in sequences:
+        scheduler.enter(sequence)
+        scheduler.add(sequence)
+    began: list[int] = []
+    tokens = 0
+    while len(began) < 4:
+        plan = scheduler.plan()
+        assert plan.prefill is not None
+        for key in plan.decode:
+            sequences[key].decoded(0)
+        sequences[plan.prefill.sequence].prefilled(len(plan.prefill.tokens))
+        tokens += len(plan.prefill.tokens)
+        began += [tokens] * plan.prefill.last
+        scheduler.performed(plan, 0.0)
+    # Nobody decodes before all but the last tokens have been read, and in large chunks.
+    assert began == [1197, 1198, 1199, 1200]
+    assert sorted(len(sequence.generated) for sequence in sequences) == [0, 1, 2, 3]
+
+
+def test_a_short_prompt_does_not_wait_for_a_long_one_to_be_answered_together() -> None:
+    short, long = make_sequence(0, 20), make_sequence(1, 5000)
+    scheduler = Scheduler(SchedulerLimits(max_batch=2, chunk_alone=512, chunk_shared=64))
+    for sequence in (short, long):
+        scheduler.enter(sequence)
+        scheduler.add(sequence)
+    while short.state is SequenceState.PREFILL:
+        plan = scheduler.plan()
+        assert plan.prefill is not None
+        read = short if plan.prefill.sequence == short.id else long
+        read.prefilled(len(plan.prefill.tokens))
+        scheduler.performed(plan, 0.0)
+    assert long.num_computed <= 512

@@ -116,7 +116,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         if plan.prefill is None:
             return
         (sequence,) = (one for one in prefilling if one.id == plan.prefill.sequence)
-        least = min(self.served[one.party] for one in prefilling)
+        unread = [one for one in prefilling if one.remaining_prefill > 1]
+        waits = not decoding and sequence in unread and not plan.prefill.last
+        least = min(self.served[one.party] for one in (unread if waits else prefilling))
         assert self.served[sequence.party] == least
         length = len(plan.prefill.tokens)
         assert 1 <= length <= (CHUNK_SHARED if decoding else CHUNK_ALONE)

@@ -97,9 +97,7 @@ def test_decoding_begins_after_the_last_prompt_token() -> None:
         ((1, 2), [1, 1, 6]),
     ],
 )
-def test_prefill_stops_at_marks(
-    marks: tuple[int, ...], stretches: list[int]
-) -> None:
+def test_prefill_stops_at_marks(marks: tuple[int, ...], stretches: list[int]) -> None:
     subject = sequence()
     subject.marks = marks
     subject.restored(0)
