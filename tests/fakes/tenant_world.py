@@ -18,7 +18,7 @@ from tests.fakes.scripted_executor import NAMESPACE, ScriptedExecutor
 from tests.fakes.scripted_memory import FULL_LAYER, RECURRENT_LAYER, sliding_layer, spec_of
 from tests.fakes.small_engine import GREEDY
 
-from semantic.application import kv_cache
+from semantic.application import kv_cache, kv_capture
 from semantic.application.chain import Chain
 from semantic.application.kv_cache import CacheLimits, KvCache
 from semantic.application.write_behind import WriteBehind
@@ -274,7 +274,8 @@ class Tenants:
 
 def small_blocks(patch: pytest.MonkeyPatch) -> None:
     """Have caches cut blocks of `SIZE` tokens."""
-    patch.setattr(kv_cache, "BLOCK_SIZE", SIZE)
+    for module in (kv_cache, kv_capture):
+        patch.setattr(module, "BLOCK_SIZE", SIZE)
 
 
 def _attached(use: BlockUse, held: dict[PartId, PartHandle]) -> AttachedBlock:

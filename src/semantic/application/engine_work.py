@@ -4,8 +4,9 @@
                  ^                                |
                  └── memory is short, or a step failed
 
-Invariant: every accepted job gets `JobStarted` first and exactly one `JobEnded` last, or else one
-`JobFailed`, whatever happens; what it computed is captured before that where it is possible.
+Invariant: a job that was accepted is waiting, loading or in the engine until it ends, and what
+memory it holds is given back then. What is told of it, and how it leaves the engine before its end,
+is known beside this module.
 """
 
 from collections.abc import Callable
@@ -13,21 +14,17 @@ from dataclasses import dataclass
 from functools import partial
 
 from semantic.application.block_reader import BlockReader
-from semantic.application.chain import Chain
-from semantic.application.engine_job import Job, JobFailed, JobProgress, JobStarted, Loading
+from semantic.application.engine_job import Job, Loading
+from semantic.application.interruptions import Interruptions
 from semantic.application.kv_cache import KvCache
 from semantic.application.kv_memory import KvMemory
 from semantic.application.prefix_loading import LoadingLimits, LoadingParts, PrefixLoading
 from semantic.application.scheduler import Scheduler
+from semantic.application.unfinished_jobs import UnfinishedJobs
 from semantic.application.waiting_jobs import Ready, WaitingJobs
 from semantic.domain.block import PartId, PartKind, StoredPart
 from semantic.domain.chat import FinishReason
-from semantic.domain.errors import (
-    EngineError,
-    IncompatibleCacheError,
-    PoolExhaustedError,
-    SemanticError,
-)
+from semantic.domain.errors import IncompatibleCacheError, PoolExhaustedError
 from semantic.domain.ids import SequenceId
 from semantic.domain.lineage import Lineage
 from semantic.domain.prefix_index import BlockUse
@@ -36,11 +33,6 @@ from semantic.domain.step_plan import SampledToken, StepPlan
 from semantic.ports.clock import Clock
 from semantic.ports.model_executor import AttachedBlock, ModelExecutor, PartHandle
 from semantic.ports.telemetry import Telemetry
-
-_IN_ENGINE = (SequenceState.PREFILL, SequenceState.DECODE)
-
-_MOST_STRIKES = 2
-"""Steps that fail with a job in them before it is given up: it is tried again once, by itself."""
 
 _SHARE_FOR_IMPORT = 0.5
 """Of what those who decode may wait for: so long blocks that were read are taken in, at most."""
@@ -73,6 +65,8 @@ class EngineWork:
         closed: Callable[[], None],
     ) -> None:
         self._parts = parts
+        self._closed = closed
+        self._jobs = UnfinishedJobs(parts.cache, parts.telemetry, self._left)
         self._loading = PrefixLoading(
             LoadingParts(
                 parts.executor.capabilities.namespace,
@@ -84,13 +78,13 @@ class EngineWork:
             ),
             parts.loading,
             self._attach,
-            self._guarded,
+            self._jobs.guarded,
         )
-        self._closed = closed
-        self._jobs: dict[SequenceId, Job] = {}
         self._memory = KvMemory(parts.cache, parts.scheduler)
-        self._waiting = WaitingJobs(parts.scheduler, self._memory, parts.cache, self._jobs)
-        self._entered: set[SequenceId] = set()
+        self._waiting = WaitingJobs(parts.scheduler, self._memory, parts.cache, self._jobs.by_id)
+        self._interruptions = Interruptions(
+            parts.executor, parts.telemetry, self._jobs, self._waiting, self._loading
+        )
         self._turned_at = parts.clock.monotonic()
 
     @property
@@ -113,24 +107,23 @@ class EngineWork:
 
     def accept(self, job: Job) -> None:
         """Queue a job."""
-        self._jobs[job.sequence.id] = job
+        self._jobs.add(job)
         self._parts.scheduler.enter(job.sequence)
         self._waiting.add(job)
 
     def cancel(self, sequence: SequenceId) -> None:
         """End a job early, keeping what it computed. Unknown ones are ignored."""
-        if job := self._jobs.get(sequence):
-            self._guarded(job, lambda job: self._end(job, FinishReason.CANCELLED))
+        if job := self._jobs.by_id.get(sequence):
+            self._jobs.guarded(job, partial(self._jobs.end, reason=FinishReason.CANCELLED))
 
     def cancel_all(self) -> None:
         """End all jobs."""
-        for sequence in list(self._jobs):
+        for sequence in list(self._jobs.by_id):
             self.cancel(sequence)
 
     def fail_all(self, error: Exception) -> None:
         """End all jobs with an error, and keep nothing: the engine's state is unknown."""
-        for job in list(self._jobs.values()):
-            job.context.run(self._fail, job, error)
+        self._jobs.fail(self._jobs.by_id.values(), error)
 
     def arrived(self, part: PartId, found: StoredPart | None) -> None:
         """A part that jobs wait for has been read, or could not be."""
@@ -147,19 +140,20 @@ class EngineWork:
             self._turned_at = self._parts.clock.monotonic()
         self._loading.expire()
         while (ready := self._waiting.next()) is not None:
-            self._guarded(ready.job, partial(self._admit, ready=ready))
+            self._jobs.guarded(ready.job, partial(self._admit, ready=ready))
         if (job := self._waiting.stuck()) is not None:
-            self._guarded(job, self._refuse)
+            self._jobs.guarded(job, self._refuse)
         try:
-            self._memory.grow(lambda sequence: self._give_way(self._jobs[sequence]))
+            self._memory.grow(self._give_way)
         except PoolExhaustedError as error:
-            self._fail_all_in_engine(error)
+            self._jobs.fail(self._jobs.in_engine(), error)
         plan = self._parts.scheduler.plan(self._spent())
         if not plan.empty:
             try:
                 self._step(plan)
             except Exception as error:  # noqa: BLE001 - whatever it was, no request may hang
-                self._recover(error)
+                self._interruptions.recover(error)
+                self._memory.settle()
         self._turned(plan)
 
     def _spent(self) -> float:
@@ -202,9 +196,7 @@ class EngineWork:
             position = self._attached_at(job, [])
         self._parts.cache.restored(job.chain, uses, held)
         sequence.restored(position)
-        if not job.started:
-            job.started = True
-            job.emit(JobStarted(position))
+        self._jobs.start(job, position)
 
     def _attached_at(self, job: Job, blocks: list[AttachedBlock]) -> int:
         sequence = job.sequence
@@ -225,164 +217,37 @@ class EngineWork:
             seconds = self._parts.clock.monotonic() - started
             self._loading.prefilled(len(plan.prefill.tokens), seconds)
         for sampled in result.sampled:
-            job = self._jobs[sampled.sequence]
-            self._guarded(job, partial(self._took, sampled=sampled))
+            job = self._jobs.by_id[sampled.sequence]
+            self._jobs.guarded(job, partial(self._took, sampled=sampled))
         if plan.prefill is not None:
-            job = self._jobs[plan.prefill.sequence]
+            job = self._jobs.by_id[plan.prefill.sequence]
             job.sequence.prefilled(len(plan.prefill.tokens))
             # After the last chunk the first token is awaited; sealing comes once it is out.
             if not plan.prefill.last:
-                self._guarded(job, _tell_progress)
-                job.context.run(self._capture, job)
+                self._jobs.guarded(job, self._jobs.progress)
+                job.context.run(self._jobs.capture, job)
 
     def _took(self, job: Job, sampled: SampledToken) -> None:
-        """A token has come: show it, and decide whether it was the last."""
+        """A token has come."""
         job.sequence.decoded(sampled.token)
-        if (reason := self._shown(job, sampled)) is None:
-            self._capture(job)
-        else:
-            self._end(job, reason)
+        if self._jobs.show(job, sampled):
+            self._jobs.capture(job)
 
-    @staticmethod
-    def _shown(job: Job, sampled: SampledToken) -> FinishReason | None:
-        """Show a token; why it was the last, if it was."""
-        if told := job.took(sampled):
-            job.emit(told)
-        if sampled.token in job.stop_tokens or job.text.stopped:
-            return FinishReason.STOP
-        return None if job.sequence.remaining_answer > 0 else FinishReason.LENGTH
+    def _give_way(self, sequence: SequenceId) -> None:
+        self._interruptions.give_way(self._jobs.by_id[sequence])
+        self._memory.settle()
 
-    def _capture(self, job: Job, *, end: bool = False) -> None:
-        """Keep what has been computed. If that fails the answer goes on without it."""
-        cache = self._parts.cache
-        if job.capture_failed and not end:
-            return
-        try:
-            (cache.capture_end if end else cache.capture)(job.sequence, job.chain)
-        except Exception as error:  # noqa: BLE001 - memory is worth less than the answer
-            job.capture_failed = True
-            self._parts.telemetry.error("capture_failed", error=repr(error))
-
-    def _end(self, job: Job, reason: FinishReason) -> None:
-        if not job.started:
-            job.started = True
-            job.emit(JobStarted(0))
-        if rest := job.finish():
-            job.emit(rest)
-        if job.sequence.num_computed:
-            self._capture(job, end=True)
-        job.sequence.move(SequenceState.FINISHED)
-        self._forget(job)
-        job.emit(job.ended(reason))
-
-    def _fail(self, job: Job, error: Exception) -> None:
-        self._forget(job)
-        if not isinstance(error, SemanticError):
-            error = EngineError(f"internal error: {error}")
-        try:
-            job.emit(JobFailed(error))
-        except Exception as broken:  # noqa: BLE001 - one listener must not cost the others theirs
-            self._parts.telemetry.error("listener_failed", error=repr(broken))
-
-    def _forget(self, job: Job) -> None:
-        sequence = job.sequence.id
-        if self._jobs.pop(sequence, None) is None:
-            return
-        if job.sequence.state is not SequenceState.FINISHED:
-            job.sequence.move(SequenceState.FINISHED)
+    def _left(self, job: Job) -> None:
+        """A job ends: nothing of it stays, wherever it is."""
         self._waiting.remove(job)
         self._loading.leave(job)
         self._parts.scheduler.leave(job.sequence)
         self._closed()
         try:
-            self._parts.executor.release(sequence)
+            self._parts.executor.release(job.sequence.id)
         except Exception as error:  # noqa: BLE001 - the next step tells if the engine is harmed
             self._parts.telemetry.error("release_failed", error=repr(error))
         self._memory.settle()
-
-    def _guarded(self, job: Job, work: Callable[[Job], None]) -> None:
-        """Do something for one job, in its context; if it fails, only that job does."""
-        if job.sequence.id in self._entered:
-            self._tried(job, work)  # from within: a context is entered once
-            return
-        self._entered.add(job.sequence.id)
-        try:
-            job.context.run(self._tried, job, work)
-        finally:
-            self._entered.discard(job.sequence.id)
-
-    def _tried(self, job: Job, work: Callable[[Job], None]) -> None:
-        try:
-            work(job)
-        except Exception as error:  # noqa: BLE001 - no request may hang for another's failure
-            self._parts.telemetry.error("request_failed", error=repr(error))
-            self._fail(job, error)
-
-    def _give_way(self, job: Job) -> None:
-        """Take a job out of work, keeping what it computed; it goes on when there is room."""
-        job.context.run(
-            self._parts.telemetry.info,
-            "sequence_preempted",
-            sequence=job.sequence.id,
-            computed=job.sequence.num_computed,
-        )
-        self._loading.leave(job)
-        if job.sequence.num_computed:
-            # Memory is short: what is only there would be the first to go.
-            named, job.chain.named = job.chain.named, True
-            job.context.run(self._capture, job, end=True)
-            job.chain.named = named
-        self._guarded(job, self._interrupt)
-        self._memory.settle()
-
-    def _interrupt(self, job: Job) -> None:
-        """Out of the engine, with what has been chosen already: it cannot be chosen again."""
-        if (chosen := self._parts.executor.chosen(job.sequence.id)) is not None:
-            job.sequence.chose(chosen.token)
-            if (reason := self._shown(job, chosen)) is not None:
-                self._end(job, reason)
-                return
-        self._parts.executor.release(job.sequence.id)
-        self._wait_once_more(job)
-
-    def _wait_once_more(self, job: Job) -> None:
-        self._parts.scheduler.remove(job.sequence.id)
-        job.sequence.interrupt()
-        job.chain = Chain(named=job.chain.named)
-        job.loading, job.capture_failed = None, False
-        self._waiting.add(job)
-
-    def _recover(self, error: Exception) -> None:
-        """A step failed: the engine's state is unknown, so all that were in it leave it.
-
-        They go on from their sealed blocks. Those in whose part of the step it was do so alone,
-        and if it happens with them again they end: nobody fails for another. Jobs that only wait,
-        or wait for blocks, were not in the engine.
-        """
-        self._parts.telemetry.error("step_failed", error=repr(error))
-        try:
-            self._parts.executor.reset()
-        except Exception:
-            self._fail_all_in_engine(error)
-            raise
-        suspects = error.suspects if isinstance(error, EngineError) else ()
-        for job in [job for job in self._jobs.values() if job.sequence.state in _IN_ENGINE]:
-            job.strikes += not suspects or job.sequence.id in suspects
-            if job.strikes >= _MOST_STRIKES:
-                job.context.run(self._fail, job, error)
-            else:
-                self._wait_once_more(job)
-        self._memory.settle()
-
-    def _fail_all_in_engine(self, error: Exception) -> None:
-        for job in [job for job in self._jobs.values() if job.sequence.state in _IN_ENGINE]:
-            job.context.run(self._fail, job, error)
-
-
-def _tell_progress(job: Job) -> None:
-    sequence = job.sequence
-    if not sequence.interrupted:  # once told, it never falls
-        job.emit(JobProgress(sequence.num_computed, sequence.num_prompt))
 
 
 def _attached(use: BlockUse, held: dict[PartId, PartHandle]) -> AttachedBlock:

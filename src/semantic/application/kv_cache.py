@@ -1,8 +1,7 @@
-"""The KV of running sequences: which blocks begin a prompt, and what is captured of it.
+"""The KV of one model: which blocks begin a prompt, and what of a sequence is captured.
 
-Where a model cannot be continued from just anywhere, it takes resume points at marks (ADR-004):
-what windows and states need is written for these only. Invariants: at least one prompt token is
-left to compute; a block is kept only where its parent is, so that a chain has no hole. Owned by
+Invariants: at least one prompt token is left to compute; reuse is decided by tokens alone. How
+blocks are sealed, and where a sequence can be continued from, is known beside this module. Owned by
 the engine's thread.
 """
 
@@ -10,18 +9,20 @@ import sys
 import weakref
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Tokens
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from semantic.application.chain import Chain
 from semantic.application.disk_admission import DiskAdmission
 from semantic.application.disk_threads import SILENCE_S
 from semantic.application.kept_parts import KeptParts
+from semantic.application.kv_capture import KvCapture
 from semantic.application.memory_gauge import MemoryGauge
+from semantic.application.resume_points import ResumePoints
 from semantic.application.space_keeper import Served
 from semantic.application.stored_tokens import StoredTokens
 from semantic.application.write_behind import WriteBehind
-from semantic.domain.block import BlockHeader, PartId, PartKind, StoredPart
-from semantic.domain.block_hash import TenantKeys, block_key, root_key, tenant_keys
+from semantic.domain.block import PartId, PartKind, StoredPart
+from semantic.domain.block_hash import TenantKeys, root_key, tenant_keys
 from semantic.domain.block_pool import BlockPool
 from semantic.domain.cache_spec import BLOCK_SIZE
 from semantic.domain.errors import IncompatibleCacheError
@@ -29,10 +30,9 @@ from semantic.domain.ids import BlockKey, TenantId, TokenId
 from semantic.domain.lineage import Lineage, private_blocks
 from semantic.domain.prefix_index import BlockUse
 from semantic.domain.restore_choice import Option, options
-from semantic.domain.resume import ResumeRule, resume_marks
+from semantic.domain.resume import ResumeRule
 from semantic.domain.sequence import Sequence
 from semantic.domain.store_secret import StoreSecret
-from semantic.domain.thinning import thinned
 from semantic.ports.block_store import BlockStore
 from semantic.ports.model_executor import ModelExecutor, PartHandle
 from semantic.ports.telemetry import Telemetry
@@ -74,13 +74,21 @@ class KvCache:
         self._rule = capabilities.spec.resume_rule if capabilities.spec else ResumeRule()
         self._namespace = capabilities.namespace
         self._secret = secret
-        self._root = root_key(self._namespace, secret)
+        root = root_key(self._namespace, secret)
         self._running: list[weakref.ref[Chain]] = []
         tokens = StoredTokens(self._namespace, limits.silence_s, telemetry)
         pool = BlockPool(limits.kv_bytes, limits.hot_bytes)
         self.gauge = MemoryGauge(pool, telemetry)
-        self.parts = KeptParts(executor, writes, pool, tokens, self._root)
-        self._admission = DiskAdmission(self.parts, writes, self._root, telemetry)
+        self.parts = KeptParts(executor, writes, pool, tokens, root)
+        self._points = ResumePoints(
+            self._rule,
+            self.parts,
+            writes,
+            interval=limits.state_interval,
+            limit=limits.resume_points,
+        )
+        admission = DiskAdmission(self.parts, writes, root, telemetry)
+        self._capture = KvCapture(executor, self.parts, self._points, admission, secret)
 
     @property
     def served(self) -> Served:
@@ -106,17 +114,12 @@ class KvCache:
         return len(self.parts.index)
 
     def marks(self, sequence: Sequence) -> tuple[int, ...]:
-        """Positions of its prompt at which `capture` has to be called; see `resume_marks`."""
-        if not self._keeps:
-            return ()
-        return resume_marks(
-            self._rule, sequence.num_prefill, sequence.system_end, self._limits.state_interval
-        )
+        """Positions of its prompt at which `capture` has to be called."""
+        return self._points.marks(sequence) if self._keeps else ()
 
     def mark(self, sequence: Sequence, position: int) -> None:
         """Have it stop at a position as well, so that another can go on from there."""
-        if not self._rule.anywhere:
-            sequence.marks = tuple(sorted({*sequence.marks, position}))
+        self._points.mark(sequence, position)
 
     def known(self, sequence: Sequence) -> int:
         """Tokens that it would not have to compute."""
@@ -201,125 +204,15 @@ class KvCache:
 
         Called after every chunk and token.
         """
-        if not self._keeps:
-            return
-        self.parts.hear()
-        while (end := (len(chain.keys) + 1) * BLOCK_SIZE) <= sequence.num_computed:
-            chain.keys.append(self._seal(sequence, chain, end - BLOCK_SIZE, end, PartKind.FULL))
-        self._pass_out_of_sight(sequence, chain)
-        if self._is_mark(sequence):
-            self._take_resume_point(sequence, chain)
+        if self._keeps:
+            self.parts.hear()
+            self._capture.capture(sequence, chain)
 
     def capture_end(self, sequence: Sequence, chain: Chain) -> None:
         """Seal everything, the last partial block included: the sequence is about to end."""
-        self.capture(sequence, chain)
         if self._keeps:
-            self._take_resume_point(sequence, chain)
-            self._admission.write_what_came_back(sequence, chain)
-            self._thin_out(sequence)
-
-    def _is_mark(self, sequence: Sequence) -> bool:
-        position = sequence.num_computed
-        if self._rule.recurrent and position % self._limits.state_interval == 0:
-            return True
-        return position in sequence.marks
-
-    def _take_resume_point(self, sequence: Sequence, chain: Chain) -> None:
-        """Keep all that going on from here takes."""
-        end = sequence.num_computed
-        start = len(chain.keys) * BLOCK_SIZE
-        tail = None
-        if start < end:
-            tail = self._seal(sequence, chain, start, end, PartKind.TAIL)
-        elif chain.keys and self._rule.recurrent:
-            header = self.parts.index.header(chain.keys[-1])
-            if header is not None and header.tenant == sequence.tenant:
-                durable = self.parts.rests(header.id)
-                self._add(sequence, replace(header, kind=PartKind.STATE), durable=durable)
-        for key, (_, handle) in chain.behind.items():
-            if self.parts.index.tenant(key) == sequence.tenant:
-                self._write_sliding(key, handle)
-        if tail is not None:
-            chain.behind.pop(tail, None)
-
-    def _seal(
-        self, sequence: Sequence, chain: Chain, start: int, end: int, kind: PartKind
-    ) -> BlockKey:
-        """Keep a block: its full attention, what windows see of it and, of a tail, the state."""
-        parent = chain.keys[-1] if chain.keys else self._root
-        tokens = sequence.computed_tokens(start, end)
-        keys = self._keys(sequence.tenant)
-        key = block_key(parent, tokens, keys.salt if len(chain.keys) == chain.public else b"")
-        to_last = self._admission.is_to_last(chain, key)
-        if parent != self._root and not self.parts.index.knows(parent):
-            return key  # its parent has been forgotten: nothing behind it could be found
-        header = BlockHeader(key, parent, self._namespace, kind, start, tokens, keys.tenant)
-        durable = to_last and self._admission.write_chain(sequence, chain)
-        self._add(sequence, header, durable=durable)
-        if self._rule.windows:
-            self._add_sliding(sequence, chain, replace(header, kind=PartKind.SLIDING))
-        if self._rule.recurrent and kind is PartKind.TAIL:
-            self._add(sequence, replace(header, kind=PartKind.STATE), durable=durable)
-        if to_last and not self.parts.rests(header.id):
-            self._admission.warn_of(header)
-        return key
-
-    def _add(self, sequence: Sequence, header: BlockHeader, *, durable: bool) -> None:
-        """Seal a part if it is new and still to be had; a `durable` one is written."""
-        if header.id in self.parts.index:
-            if durable:
-                self.parts.write(header)
-            return
-        handle = self._executor.seal(sequence.id, header.start, header.end, header.kind)
-        if handle is not None:
-            self.parts.add(header, handle, durable=durable)
-
-    def _add_sliding(self, sequence: Sequence, chain: Chain, header: BlockHeader) -> None:
-        """Hold what windows see of a block; it is written where a resume point needs it."""
-        handle = self.parts.hot(header.id)
-        if handle is None:
-            if header.id in self.parts.index:
-                return
-            handle = self._executor.seal(sequence.id, header.start, header.end, header.kind)
-            if handle is None:
-                return
-            self.parts.add(header, handle, durable=False)
-        chain.behind[header.key] = (header.end, handle)
-
-    def _write_sliding(self, key: BlockKey, handle: PartHandle) -> None:
-        header = self.parts.index.header(key)
-        if header is not None and self.parts.rests(header.id):
-            header = replace(header, kind=PartKind.SLIDING)
-            if not self.parts.rewrite(header, handle):
-                self._admission.warn_of(header)
-
-    def _pass_out_of_sight(self, sequence: Sequence, chain: Chain) -> None:
-        """Let go of what no window sees any more."""
-        seen = self._rule.first_seen(sequence.num_computed)
-        for key in [key for key, (end, _) in chain.behind.items() if end <= seen]:
-            del chain.behind[key]
-            if self.parts.index.tenant(key) == sequence.tenant:
-                self.parts.out_of_sight(PartId(key, PartKind.SLIDING))
-
-    def _thin_out(self, sequence: Sequence) -> None:
-        """Give up the resume points that are too many, and on disk what no other needs."""
-        plan = thinned(
-            self.parts.index,
-            sequence.computed_tokens(0, sequence.num_computed),
-            self._keys(sequence.tenant),
-            limit=self._limits.resume_points,
-            system_end=sequence.system_end,
-            marks=() if self._rule.recurrent else sequence.marks,
-        )
-        points = tuple(part for point in plan.points for part in point.parts)
-        # Asked before they are forgotten: what never was on disk need not be deleted there.
-        gone = [part for part in (*points, *plan.unseen) if self.parts.rests(part)]
-        gone += [other for part in points for other in self.parts.forget(part)]
-        for part in plan.unseen:
-            if self.parts.rests(part):
-                self.parts.keep_in_memory_only(part)
-        if gone:
-            self._writes.discard(self._namespace, tuple(dict.fromkeys(gone)))
+            self.parts.hear()
+            self._capture.capture_end(sequence, chain)
 
     def _imported(
         self, part: PartId, expected: Tokens[TokenId], found: StoredPart

@@ -1,10 +1,10 @@
-"""Getting the KV that prompts begin with: from memory, and from the disk if that is the faster way.
+"""Getting the KV that prompts begin with: the jobs that wait for it, whose turn it is, how long.
 
 Loads take turns: the bytes of one are promised before it is read, and those of all that are read
 never exceed what memory may hold of blocks, unless one alone does; where that is more than there is
-beside what runs, the rest is computed. Nobody waits for a disk that
-hangs: after some silence what has come is used, and the rest recomputed. A part that several
-prompts begin with is read once. Owned by the engine's thread.
+beside what runs, the rest is computed. Nobody waits for a disk that hangs: after some silence what
+has come is used, and the rest recomputed. A part that several prompts begin with is read once. How
+much of a prompt is worth reading is known beside this module. Owned by the engine's thread.
 """
 
 from collections.abc import Callable
@@ -15,21 +15,16 @@ from semantic.application.block_reader import BlockReader
 from semantic.application.disk_threads import SILENCE_S
 from semantic.application.engine_job import Job, Loading
 from semantic.application.kv_cache import KvCache
-from semantic.application.rates import Rate
+from semantic.application.load_memory import LoadMemory
+from semantic.application.prefix_choice import PrefixChoice
 from semantic.domain.block import PartId, StoredPart
-from semantic.domain.block_pool import Holder
-from semantic.domain.ids import Namespace, SequenceId, TokenId
-from semantic.domain.prefix_index import BlockUse
-from semantic.domain.restore_choice import Pace, fastest
+from semantic.domain.ids import Namespace, SequenceId
 from semantic.ports.clock import Clock
 from semantic.ports.telemetry import Telemetry
 
 _SILENCE_S_A_TOKEN = 0.1 / 1000
 """So much longer than `SILENCE_S` the disk may be silent for each token (HiCache's figure). One
 that is slow but delivers is not given up for that: rates decide, and the timeout."""
-
-_LEAST_CHUNK = 64
-"""Tokens of a step of prefill from which a rate is learnt: smaller ones are no measure of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +69,20 @@ class PrefixLoading:
         self._attach = attach
         self._guarded = guarded
         self._jobs: dict[SequenceId, Job] = {}
-        self._reads: dict[PartId, int] = {}
-        self._given_up: set[PartId] = set()
         self._heard_at = 0.0
-        self._prefill = Rate(lasting=True)
-        self._latency = Rate()
+        self._memory = LoadMemory(parts.cache)
+        self._choice = PrefixChoice(
+            parts.cache,
+            self._memory,
+            parts.reader,
+            parts.clock,
+            parts.telemetry,
+            always=limits.always,
+        )
 
     def prefilled(self, num_tokens: int, seconds: float) -> None:
         """A step has computed so many tokens of a prompt."""
-        if num_tokens >= _LEAST_CHUNK:
-            self._prefill.count(num_tokens, seconds, self._parts.clock.monotonic())
+        self._choice.prefilled(num_tokens, seconds)
 
     def patience(self) -> float | None:
         """Seconds until somebody has waited long enough; None if nobody waits."""
@@ -99,9 +98,9 @@ class PrefixLoading:
 
     def arrived(self, part: PartId, found: StoredPart | None) -> None:
         """A part has been read, or could not be."""
-        if part not in self._reads:
+        if not self._memory.is_read(part):
             return
-        self._done_with(part)
+        self._memory.done_with(part)
         self._heard_at = self._parts.clock.monotonic()
         for job in list(self._jobs.values()):
             loading = job.loading
@@ -124,7 +123,7 @@ class PrefixLoading:
             )
             asked = job.loading.asked if job.loading else now
             under_way = self._leave(job, keep=True)
-            self._given_up.update(under_way)
+            self._memory.give_up(under_way)
             self._parts.reader.give_up(under_way, before=max(asked, self._heard_at))
             self._guarded(job, self._attach_what_came)
         if late:
@@ -136,18 +135,17 @@ class PrefixLoading:
             self._leave(job)
             self._next_turns()
         elif job.loading:
-            self._let_go(job.loading)
+            self._memory.let_go(job.loading)
 
     def _plan(self, job: Job, loading: Loading) -> None:
         """Decide how to begin, and line up for what has to be read for it."""
-        cache = self._parts.cache
-        uses = cache.match(job.sequence.prefill, job.sequence.tenant, self._obtainable(loading))
+        uses = self._choice.known(job, loading)
         for part in (part for use in uses for part in use.ids):
-            self._hold_hot(loading, part)
-        uses = self._worth_restoring(job, self._that_fit(job, uses, loading), loading)
+            self._memory.hold(loading, part)
+        uses = self._choice.worthwhile(job, uses, loading)
         cold = [part for use in uses for part in use.ids if part not in loading.held]
         loading.uses, loading.failed, loading.begun = uses, False, None
-        loading.missing = {part: cache.nbytes(part) for part in cold}
+        loading.missing = {part: self._parts.cache.nbytes(part) for part in cold}
         loading.nbytes = sum(loading.missing.values())
         if not cold:
             self._attach_held(job, loading)
@@ -160,93 +158,10 @@ class PrefixLoading:
         try:
             self._attach(job, loading)
         finally:
-            self._let_go(loading)
-
-    def _hold_hot(self, loading: Loading, part: PartId) -> bool:
-        """Hold a part if it is in memory; whether it is held."""
-        if part not in loading.held and (handle := self._parts.cache.parts.hot(part)) is not None:
-            self._parts.cache.parts.pin((part,))
-            loading.held[part] = handle
-        return part in loading.held
-
-    def _let_go(self, loading: Loading) -> None:
-        """Nothing is held for a load any more."""
-        held, loading.held = tuple(loading.held), {}
-        self._parts.cache.parts.unpin(held)
-
-    def _obtainable(self, loading: Loading) -> Callable[[PartId], bool]:
-        """Whether a part can be had: of a disk that hangs only what is in memory."""
-        cache = self._parts.cache
-        hangs = self._parts.reader.hangs
-
-        def obtainable(part: PartId) -> bool:
-            if part in loading.held:
-                return True
-            if hangs or part in self._given_up:
-                return cache.parts.is_hot(part)
-            return part in cache.parts.index
-
-        return obtainable
-
-    def _that_fit(
-        self, job: Job, uses: tuple[BlockUse, ...], loading: Loading
-    ) -> tuple[BlockUse, ...]:
-        """As much of the chain as there is memory for beside what runs."""
-        most = loading.most_bytes
-        if most is None:
-            return uses
-        found = self._parts.cache.options(uses, self._obtainable(loading), self._to_read(loading))
-        fitting = next(option for option in found if option.nbytes <= most)
-        return self._up_to(job, fitting.position, loading) if fitting is not found[0] else uses
-
-    def _up_to(self, job: Job, position: int, loading: Loading) -> tuple[BlockUse, ...]:
-        beginning = job.sequence.prefill[: position + 1]
-        return self._parts.cache.match(beginning, job.sequence.tenant, self._obtainable(loading))
-
-    def _to_read(self, loading: Loading) -> Callable[[PartId], int]:
-        """The bytes of a part that have to be read."""
-        cache = self._parts.cache
-
-        def to_read(part: PartId) -> int:
-            return 0 if part in loading.held or cache.parts.is_hot(part) else cache.nbytes(part)
-
-        return to_read
-
-    def _worth_restoring(
-        self, job: Job, uses: tuple[BlockUse, ...], loading: Loading
-    ) -> tuple[BlockUse, ...]:
-        """As much of the chain as is restored faster than recomputed."""
-        cold = any(part not in loading.held for use in uses for part in use.ids)
-        pace = self._pace() if cold and not self._limits.always else None
-        if pace is None:
-            return uses
-        found = self._parts.cache.options(uses, self._obtainable(loading), self._to_read(loading))
-        num_tokens = job.sequence.num_prefill
-        best = fastest(found, num_tokens, pace)
-        if best is found[0]:
-            return uses
-        self._parts.telemetry.info(
-            "recomputing_is_faster",
-            sequence=job.sequence.id,
-            known=found[0].position,
-            restored=best.position,
-            seconds=round(best.seconds(num_tokens, pace), 3),
-            instead_of=round(found[0].seconds(num_tokens, pace), 3),
-        )
-        return self._up_to(job, best.position, loading)
-
-    def _pace(self) -> Pace | None:
-        """What has been measured; None until both ways have been gone."""
-        now = self._parts.clock.monotonic()
-        reading, prefill = self._parts.reader.pace(), self._prefill.per_second(now)
-        if reading is None or prefill is None:
-            return None
-        latency_s = self._latency.per_second(now) or 0.0
-        return Pace(reading.bytes_a_second, prefill, latency_s, reading.bytes_ahead)
+            self._memory.let_go(loading)
 
     def _next_turns(self) -> None:
         """Begin to read for those whose turn it is, in the order in which they came."""
-        cache = self._parts.cache
         for job in list(self._jobs.values()):
             loading = job.loading
             if loading is None or loading.begun is not None:
@@ -256,12 +171,11 @@ class PrefixLoading:
                 for one in self._jobs.values()
                 if one.loading and one.loading.begun is not None
             )
-            if promised and promised + loading.nbytes > cache.hot_bytes:
+            if promised and promised + loading.nbytes > self._parts.cache.hot_bytes:
                 return
-            under_way = sum(self._reads.values())
-            if cache.parts.can_claim(Holder.READING, under_way + loading.nbytes):
+            if self._memory.has_room(loading.nbytes):
                 self._guarded(job, partial(self._read, loading=loading))
-            elif under_way:
+            elif self._memory.bytes_under_way:
                 return
             else:
                 # Nobody reads, so waiting would not help: the rest is computed.
@@ -275,14 +189,8 @@ class PrefixLoading:
 
     def _read(self, job: Job, loading: Loading) -> None:
         """Have read what nobody else has had read meanwhile."""
-        cache = self._parts.cache
         loading.begun = self._parts.clock.monotonic()
-        for part in list(loading.missing):
-            if self._hold_hot(loading, part):
-                del loading.missing[part]
-        wanted = {part: n for part, n in loading.missing.items() if part not in self._reads}
-        cache.parts.reserve(sum(wanted.values()))
-        self._reads |= wanted
+        wanted = self._memory.reserve(loading)
         self._parts.reader.read(self._parts.namespace, wanted, self._parts.deliver)
         self._go_on(job, loading)
 
@@ -292,26 +200,10 @@ class PrefixLoading:
         for use in loading.uses:
             if use.key == part.key:
                 expected = job.sequence.prefill[position : position + use.length]
-                if not (found and self._hold_hot(loading, part)):
-                    self._adopt(loading, part, expected, found)
+                if not (found and self._memory.hold(loading, part)):
+                    self._memory.adopt(loading, part, expected, found)
                 loading.failed |= part not in loading.held
             position += use.length
-
-    def _adopt(
-        self,
-        loading: Loading,
-        part: PartId,
-        expected: tuple[TokenId, ...],
-        found: StoredPart | None,
-    ) -> None:
-        cache = self._parts.cache
-        # Pinned before it is there: so memory holds it from the beginning.
-        cache.parts.pin((part,))
-        handle = cache.adopt(part, expected, found)
-        if handle is None:
-            cache.parts.unpin((part,))
-        else:
-            loading.held[part] = handle
 
     def _go_on(self, job: Job, loading: Loading) -> None:
         """If all parts have come: attach them, or if one was bad try what is left."""
@@ -320,23 +212,13 @@ class PrefixLoading:
         if loading.failed:
             self._guarded(job, partial(self._plan, loading=loading))
             return
-        self._learn_latency(loading)
+        self._choice.loaded(loading)
         self._guarded(job, lambda job: self._attach_held(job, loading))
-
-    def _learn_latency(self, loading: Loading) -> None:
-        """What a load took beside reading."""
-        reading = self._parts.reader.pace()
-        if reading is None or loading.begun is None:
-            return
-        now = self._parts.clock.monotonic()
-        besides = now - loading.begun - loading.nbytes / reading.bytes_a_second
-        self._latency.count(max(0.0, besides), 1, now)
 
     def _attach_what_came(self, job: Job) -> None:
         """Time is up: make do with the parts that are there."""
         if (loading := job.loading) is not None:
-            sequence, there = job.sequence, loading.held.__contains__
-            loading.uses = self._parts.cache.match(sequence.prefill, sequence.tenant, there)
+            loading.uses = self._choice.here(job, loading)
             self._attach_held(job, loading)
 
     def _leave(self, job: Job, *, keep: bool = False) -> tuple[PartId, ...]:
@@ -350,18 +232,14 @@ class PrefixLoading:
         alone = [
             part
             for part in missing
-            if part in self._reads and not any(part in one.missing for one in others)
+            if self._memory.is_read(part) and not any(part in one.missing for one in others)
         ]
         withdrawn = self._parts.reader.withdraw(alone)
         for part in withdrawn:
-            self._done_with(part)
+            self._memory.done_with(part)
         if job.loading and not keep:
-            self._let_go(job.loading)
-        return tuple(part for part in alone if part in self._reads)
-
-    def _done_with(self, part: PartId) -> None:
-        self._parts.cache.parts.unreserve(self._reads.pop(part))
-        self._given_up.discard(part)
+            self._memory.let_go(job.loading)
+        return tuple(part for part in alone if self._memory.is_read(part))
 
     def _deadline(self, job: Job) -> float:
         loading = job.loading

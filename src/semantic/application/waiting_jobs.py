@@ -7,6 +7,7 @@ pass, but not for ever. Owned by the engine's thread.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from semantic.application.chain import Chain
 from semantic.application.engine_job import Job
 from semantic.application.fan_out import FanOut
 from semantic.application.kv_cache import KvCache
@@ -51,6 +52,14 @@ class WaitingJobs:
     def add(self, job: Job) -> None:
         """Have a job wait for its turn."""
         self._waiting[job.sequence.id] = job
+
+    def again(self, job: Job) -> None:
+        """Have a job that was in work wait once more, to go on from what is sealed by then."""
+        self._scheduler.remove(job.sequence.id)
+        job.sequence.interrupt()
+        job.chain = Chain(named=job.chain.named)
+        job.loading, job.capture_failed = None, False
+        self.add(job)
 
     def remove(self, job: Job) -> None:
         """It waits no more; others are ignored."""

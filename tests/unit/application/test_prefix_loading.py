@@ -48,7 +48,7 @@ def measured(bench: Bench, *, read_bytes: float, prefill_tokens: float) -> None:
     """What has been learnt by now, a second of each."""
     now = bench.engine.clock.now
     bench.parts.reader._rate.count(read_bytes, 1.0, now)
-    bench.work._loading._prefill.count(prefill_tokens, 1.0, now)
+    bench.work._loading._choice._prefill.count(prefill_tokens, 1.0, now)
 
 
 def reads_of(bench: Bench) -> list[object]:
@@ -120,7 +120,7 @@ class TestChoice:
         bench.engine.executor.run = slow  # type: ignore[method-assign]
         bench.answer(LONG, 1)
         # Of 512, 187 and 1 token: the last step is no measure of it.
-        learnt = bench.work._loading._prefill.per_second(bench.engine.clock.now)
+        learnt = bench.work._loading._choice._prefill.per_second(bench.engine.clock.now)
         assert learnt == pytest.approx(699 / 2, rel=0.1)
         bench.close()
 
@@ -132,7 +132,7 @@ class TestTurns:
         listeners = [bench.accept(prompt)[1] for prompt in PROMPTS[:4]]
         bench.work.turn()
         disk.wait_stopped(2)
-        assert len(bench.work._loading._reads) == 4  # of two of them
+        assert len(bench.work._loading._memory._reads) == 4  # of two of them
         disk.release()
         while any(not listener.ends for listener in listeners):
             pool = bench.engine.cache.parts.pool
@@ -153,7 +153,7 @@ class TestTurns:
         disk.stall()
         listeners = [bench.accept(prompt)[1] for prompt in PROMPTS[:3]]
         bench.work.turn()
-        assert len(bench.work._loading._reads) == 2
+        assert len(bench.work._loading._memory._reads) == 2
         disk.release()
         bench.settle()
         assert [listener.cached for listener in listeners] == [512] * 3
@@ -236,7 +236,7 @@ class TestHungDisk:
         assert self.late(bench, disk, LONG) == 0
         disk.release()
         bench.arrive()
-        assert bench.work._loading._given_up == set()
+        assert bench.work._loading._memory._given_up == set()
         assert bench.answer((*LONG, 5)).cached == 700
         bench.close()
 
@@ -315,6 +315,6 @@ def test_whatever_the_disk_does_every_request_is_answered_right(model: str) -> N
             assert listener.answer() == right_answer((*PROMPTS[(number + n) % 4], n), 8)
     assert {"unreadable", "damaged", "absent"} <= set(disk.faults)
     assert bench.engine.cache.parts.pool.claimed(Holder.READING) == 0
-    assert bench.work._loading._reads == {}
+    assert bench.work._loading._memory._reads == {}
     disk.share = 0.0
     bench.close()
