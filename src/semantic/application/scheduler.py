@@ -195,7 +195,7 @@ class Scheduler:
         if sequence.remaining_prefill == 1:
             read = self._read_at.get(sequence.id, read)
         waited = read - self._came.get(sequence.id, read)
-        return 0 < ahead and self._prefilled + ahead <= read + _HOLD * waited
+        return ahead > 0 and self._prefilled + ahead <= read + _HOLD * waited
 
     def _least_served(self, sequences: list[Running]) -> Running:
         return min(sequences, key=lambda one: self._share.served(one.party))
