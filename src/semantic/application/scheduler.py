@@ -198,15 +198,15 @@ class Scheduler:
         return ahead > 0 and self._prefilled + ahead <= read + _HOLD * waited
 
     def _least_served(self, sequences: list[Running]) -> Running:
-        return min(sequences, key=lambda one: self._share.served(one.party))
+        return min(sequences, key=lambda one: self._share.turn(one.party))
 
     def _charge(self, key: SequenceId, tokens: int) -> None:
         if sequence := self._sequences.get(key):
             self._share.charge(sequence.party, tokens)
 
-    def _turn(self, sequence: Running) -> tuple[bool, int, int]:
-        served = self._share.served(sequence.party)
-        return (not sequence.interrupted, served, self._arrivals.get(sequence.id, 0))
+    def _turn(self, sequence: Running) -> tuple[bool, tuple[int, int], int]:
+        share = self._share.turn(sequence.party)
+        return (not sequence.interrupted, share, self._arrivals.get(sequence.id, 0))
 
     def _in_state(self, state: SequenceState) -> Iterator[SequenceId]:
         return (key for key, sequence in self._sequences.items() if sequence.state is state)

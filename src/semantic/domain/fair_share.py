@@ -2,7 +2,7 @@
 
 Every token that is computed for an agent is counted; who comes back after a pause begins where the
 least served of the others are, so that nobody saves turns up (virtual token counters, Sheng et
-al., OSDI 2024, arXiv:2401.00588).
+al., OSDI 2024, arXiv:2401.00588). Among equals who was served longest ago goes first.
 """
 
 from collections.abc import Hashable
@@ -14,9 +14,10 @@ Party = Hashable
 
 @dataclass(slots=True)
 class _Account:
-    """Tokens `served`, and how many of its requests there are."""
+    """Tokens `served`, when that was the `last` time, and how many of its requests there are."""
 
     served: int = 0
+    last: int = 0
     requests: int = 0
 
 
@@ -25,6 +26,7 @@ class FairShare:
 
     def __init__(self) -> None:
         self._accounts: dict[Party, _Account] = {}
+        self._charges = 0
 
     def __len__(self) -> int:
         return len(self._accounts)
@@ -48,10 +50,17 @@ class FairShare:
 
     def charge(self, party: Party, tokens: int) -> None:
         """So many tokens were computed for a party; one without requests pays nothing."""
+        self._charges += 1
         if account := self._accounts.get(party):
             account.served += tokens
+            account.last = self._charges
 
     def served(self, party: Party) -> int:
-        """What a party was given, as far as it counts: less goes first."""
+        """What a party was given, as far as it counts."""
         account = self._accounts.get(party)
         return account.served if account else 0
+
+    def turn(self, party: Party) -> tuple[int, int]:
+        """When it is a party's turn: the least goes first."""
+        account = self._accounts.get(party)
+        return (account.served, account.last) if account else (0, 0)

@@ -17,7 +17,9 @@ _LEAST_CHUNK = 16
 """Tokens, however slow the machine is: a prompt must get on, and less is all overhead."""
 
 _POWERS_FROM = 64
-"""Tokens from which sizes are powers of two; smaller ones are multiples of the least."""
+"""Tokens from which sizes are powers of two; smaller ones are multiples of `_GRAIN`."""
+
+_GRAIN = 8
 
 _AIM = 0.9
 """Of the target: turns differ, and what is rare, as a join, comes on top."""
@@ -104,7 +106,7 @@ def _even(tokens: int) -> int:
     """As many tokens or fewer, but for the least: a size that recurs."""
     if tokens >= _POWERS_FROM:
         return int(1 << (tokens.bit_length() - 1))
-    return max(_LEAST_CHUNK, tokens // _LEAST_CHUNK * _LEAST_CHUNK)
+    return max(_LEAST_CHUNK, tokens // _GRAIN * _GRAIN)
 
 
 def _fitting(known: list[tuple[float, float]], seconds: float) -> int:

@@ -65,10 +65,10 @@ class SchedulerMachine(RuleBasedStateMachine):
     def begin(self, *, suspect: bool) -> None:
         waiting = self.of(SequenceState.WAITING)
         order = self.scheduler.order(waiting)
-        sequence = min(
-            waiting, key=lambda one: (not one.interrupted, self.served[one.party], one.id)
-        )
-        assert order[0] is sequence
+        sequence = order[0]
+        begun = [one for one in waiting if one.interrupted] or waiting
+        assert sequence in begun
+        assert self.served[sequence.party] == min(self.served[one.party] for one in begun)
         assert sorted(one.id for one in order) == [one.id for one in waiting]
         before = self.scheduler.nbytes
         places = self.scheduler.places(sequence, alone=suspect)

@@ -35,11 +35,24 @@ def test_a_party_is_one_however_many_requests_it_has() -> None:
     assert share.served("many") == 0
 
 
+def test_among_equals_who_was_served_longest_ago_goes_first() -> None:
+    share = FairShare()
+    share.enter("a")
+    share.charge("a", 100)
+    share.enter("b")
+    assert share.served("a") == share.served("b")
+    assert min("ab", key=share.turn) == "b"
+    share.charge("b", 50)
+    share.charge("a", 50)
+    assert min("ab", key=share.turn) == "b"
+
+
 def test_strangers_are_ignored() -> None:
     share = FairShare()
     share.leave("nobody")
     share.charge("nobody", 5)
     assert len(share) == 0
+    assert share.turn("nobody") == (0, 0)
 
 
 @given(st.lists(st.integers(1, 512), min_size=1, max_size=6), st.integers(50, 400))

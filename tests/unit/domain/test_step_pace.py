@@ -32,7 +32,7 @@ def test_between_two_sizes_it_is_reckoned_on_a_line() -> None:
     pace.measured(0.85, decoded=False, prefilled=416)
     assert pace.chunk(1000) == 128
     assert pace.chunk(1000, spent_s=0.3) == 64
-    assert pace.chunk(1000, spent_s=0.34) == 32
+    assert pace.chunk(1000, spent_s=0.34) == 40
 
 
 def test_however_slow_a_prompt_gets_on() -> None:
