@@ -107,7 +107,8 @@ class _Decoder:
         sequences = tuple(SequenceId(number) for number in range(batch))
         for number, sequence in enumerate(sequences):
             self._executor.attach(sequence, self._context, [self._block], _GREEDY)
-            chunk = PrefillChunk(sequence, (self._token,), last=True)
+            joins = sequences[0] if number else None
+            chunk = PrefillChunk(sequence, (self._token,), last=True, joins=joins)
             self._executor.run(StepPlan(sequences[:number], chunk))
         plan = StepPlan(sequences)
         self._executor.run(plan)

@@ -68,11 +68,12 @@ def measure(url: str, engine: BareEngine, prompts: FreshPrompts, console: Consol
 
 
 def _decoded(url: str, prompts: FreshPrompts, count: int) -> float:
+    texts = [prompts.make(CONTEXT) for _ in range(count)]
+    for text in texts:  # read beforehand, so that all begin to decode at once
+        with TokenStream(url, text, 1) as stream:
+            stream.wait()
     with ExitStack() as stack:
-        streams = [
-            stack.enter_context(TokenStream(url, prompts.make(CONTEXT), ANSWER))
-            for _ in range(count)
-        ]
+        streams = [stack.enter_context(TokenStream(url, text, ANSWER)) for text in texts]
         return rate([stream.wait() for stream in streams])
 
 

@@ -203,7 +203,9 @@ class Bench:
         return answers
 
     def _prefill(self, sequence: SequenceId, prompt: Tokens, start: int, end: int) -> None:
-        self._step(PrefillChunk(sequence, prompt[start:end], last=end == len(prompt)))
+        last = end == len(prompt)
+        joins = self._decoding[0] if last and self._decoding else None
+        self._step(PrefillChunk(sequence, prompt[start:end], last, joins))
 
     def _step(self, chunk: PrefillChunk | None) -> None:
         for sampled in self._executor.run(StepPlan(tuple(self._decoding), chunk)).sampled:

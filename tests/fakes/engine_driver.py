@@ -48,8 +48,9 @@ class Driver:
             self.prefill(sequence, prompt[begin:end], last=end == len(prompt))
 
     def prefill(self, sequence: SequenceId, tokens: Tokens, *, last: bool = False) -> None:
-        """One chunk of an attached sequence's prompt; after the last one it decodes."""
-        self.step(PrefillChunk(sequence, tokens, last))
+        """One chunk of an attached sequence's prompt; after the last one it decodes with all."""
+        joins = self.decoding[0] if last and self.decoding else None
+        self.step(PrefillChunk(sequence, tokens, last, joins))
         if last:
             self.decoding.append(sequence)
             self.answers[sequence] = []
