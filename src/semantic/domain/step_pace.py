@@ -7,7 +7,7 @@ What chunks take is measured by their size: most devices take nearly as long for
 many, since all weights are read for either, and what recurs is quicker: larger sizes are powers of
 two. Where even the smallest chunk takes too long the target cannot be met, and tiny chunks would
 only make the prompt take for ever: then one may take twice as long as the smallest, and the turn
-twice the target. Decides; has no clock.
+half as long again as the target. Decides; has no clock.
 """
 
 import math
@@ -25,7 +25,10 @@ _AIM = 0.9
 """Of the target: turns differ, and what is rare, as a join, comes on top."""
 
 _LITTLE_MORE = 2.0
-"""Times what the smallest chunk takes, and times the target, where that is out of reach."""
+"""Times what the smallest chunk takes, where the target is out of reach."""
+
+_BEYOND = 1.5
+"""Times the target, which a turn may take then: the rare one that takes longer stays below twice."""
 
 _RISING, _FALLING = 0.5, 0.2
 """Weights of a new measurement: what got slower is believed sooner."""
@@ -88,7 +91,7 @@ class StepPace:
         tokens, seconds = known[0]
         if tokens <= 2 * _LEAST_CHUNK and seconds > left:
             # Smaller chunks would hardly be quicker, and larger ones hardly slower.
-            left = max(seconds, min(_LITTLE_MORE * seconds, _LITTLE_MORE * aim - gone))
+            left = max(seconds, min(_LITTLE_MORE * seconds, _BEYOND * aim - gone))
             further = known[-1][0] * 2 if known[-1][1] < left else 0.0
             return min(most, _even(max(int(further), _fitting(known, left))))
         return min(most, _even(_fitting(known, left)))
