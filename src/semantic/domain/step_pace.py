@@ -28,7 +28,7 @@ _LITTLE_MORE = 2.0
 """Times what the smallest chunk takes, where the target is out of reach."""
 
 _BEYOND = 1.5
-"""Times the target, which a turn may take then: even a rare one that takes longer is below twice."""
+"""Times the target, which a turn may take then: a rare longer one stays below twice."""
 
 _RISING, _FALLING = 0.5, 0.2
 """Weights of a new measurement: what got slower is believed sooner."""
