@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from tests.fakes.scripted_executor import ScriptedExecutor
 from tests.fakes.scripted_memory import ScriptedPart
 
-from semantic.domain.block import PartKind
+from semantic.domain.block import PartKind, Tensor
 from semantic.domain.ids import SequenceId, TokenId
 from semantic.domain.sampling import SamplingParams
 from semantic.ports.model_executor import AttachedBlock
@@ -34,6 +34,12 @@ class FaultyExecutor(ScriptedExecutor):
     ) -> ScriptedPart | None:
         self._fail("seal")
         return super().seal(sequence, start, end, kind)
+
+    def import_part(
+        self, kind: PartKind, tensors: Sequence[Tensor], num_tokens: int
+    ) -> ScriptedPart:
+        self._fail("import")
+        return super().import_part(kind, tensors, num_tokens)
 
     def release(self, sequence: SequenceId) -> None:
         self._fail("release")

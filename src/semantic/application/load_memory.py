@@ -82,11 +82,13 @@ class LoadMemory:
         parts = self._cache.parts
         # Pinned before it is there: so memory holds it from the beginning.
         parts.pin((part,))
-        handle = self._cache.adopt(part, expected, found)
-        if handle is None:
-            parts.unpin((part,))
-        else:
-            loading.held[part] = handle
+        try:
+            handle = self._cache.adopt(part, expected, found)
+            if handle is not None:
+                loading.held[part] = handle
+        finally:
+            if part not in loading.held:
+                parts.unpin((part,))
 
     def let_go(self, loading: Loading) -> None:
         """Nothing is held for a load any more."""

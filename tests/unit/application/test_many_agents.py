@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+from tests.fakes.faulty_executor import FaultyExecutor
 from tests.fakes.scripted_executor import SPECS, ScriptedExecutor
 from tests.fakes.small_engine import Listener, SmallEngine, right_answer
 from tests.fakes.work_bench import Bench, Tokens
@@ -115,6 +116,20 @@ class TestMemory:
         listener = bench.answer(prompt_of(700))
         assert 0 < listener.cached < 699
         bench.close()
+
+    def test_a_block_that_cannot_be_taken_in_leaves_no_memory_held(self) -> None:
+        bench = self.bench(1 << 30)
+        bench.answer(prompt_of(700))
+        bench.close()
+        executor = FaultyExecutor(failing={"import": 1})
+        stores = bench.engine
+        broken = Bench(SmallEngine(executor=executor, blocks=stores.blocks, agents=stores.agents))
+        _, listener = broken.accept(prompt_of(700))
+        broken.settle()
+        assert isinstance(listener.last(), JobFailed)
+        assert broken.parts.cache.parts.pool.held == 0
+        broken.answer(prompt_of(700))
+        broken.close()
 
 
 class TestTurns:
