@@ -97,9 +97,8 @@ def measure(url: str, prompts: FreshPrompts, console: Console) -> Gaps:
         talking.decode(QUIET_TOKENS)
         arrived = time.perf_counter()
         with TokenStream(url, prompts.again(prompt), FIRST_TOKENS) as long:
-            while not long.over:
+            while not long.ends_within(_LOOK_S):
                 talking.keep_up()
-                time.sleep(_LOOK_S)
             long.wait()
         joined = time.perf_counter()
         quiet, disturbed = talking.gaps(begin, arrived), talking.gaps(arrived, joined)

@@ -75,6 +75,11 @@ class TokenStream:
         """Whether the answer has ended."""
         return not self._thread.is_alive()
 
+    def ends_within(self, seconds: float) -> bool:
+        """Whether the answer ends within so many seconds, which are waited for if not."""
+        self._thread.join(seconds)
+        return self.over
+
     @property
     def ttft_s(self) -> float:
         """Seconds from the request to the first piece."""

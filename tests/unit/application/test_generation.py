@@ -1,4 +1,5 @@
 import asyncio
+import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from dataclasses import dataclass, replace
@@ -710,9 +711,9 @@ class TestEngineThatHangs:
 
     def come_back(self, server: Server) -> None:
         """Return once it has ended all that it had."""
-        deadline = time.monotonic() + PATIENCE_S
+        ended, deadline = threading.Event(), time.monotonic() + PATIENCE_S
         while server.engine.loop.unfinished and time.monotonic() < deadline:
-            time.sleep(0.005)
+            ended.wait(0.005)
 
     def test_every_request_is_told_and_it_may_come_back(self) -> None:
         gate = Gate()
