@@ -113,8 +113,8 @@ class Job:
 
     Once its capture has failed it is tried again only at the end, not with every token. `strikes`
     are the steps that failed with it in them, `passed` the jobs that began before it because they
-    needed less memory. What is done for the job is done in `context`, so that log lines name its
-    request.
+    needed less memory; `told` is the progress that was. What is done for the job is done in
+    `context`, so that log lines name its request.
     """
 
     sequence: Sequence
@@ -125,6 +125,7 @@ class Job:
     loading: Loading | None = None
     following: Following | None = None
     started: bool = False
+    told: int = 0
     strikes: int = 0
     passed: int = 0
     capture_failed: bool = False

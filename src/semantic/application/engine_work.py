@@ -34,6 +34,10 @@ from semantic.ports.clock import Clock
 from semantic.ports.model_executor import AttachedBlock, ModelExecutor, PartHandle
 from semantic.ports.telemetry import Telemetry
 
+_READS_S = 5.0
+"""So long a job waits for the memory of blocks that are read for nobody any more: a disk that hangs
+may never bring them."""
+
 _SHARE_FOR_IMPORT = 0.5
 """Of what those who decode may wait for: so long blocks that were read are taken in, at most."""
 
@@ -86,13 +90,14 @@ class EngineWork:
             parts.executor, parts.telemetry, self._jobs, self._waiting, self._loading
         )
         self._turned_at = parts.clock.monotonic()
+        self._stuck_since: float | None = None
 
     @property
     def idle(self) -> bool:
         """Whether nothing can be done until a message comes."""
         if not self._parts.scheduler.plan().empty or self._waiting.next() is not None:
             return False
-        return self._waiting.stuck() is None
+        return self._stuck() is None
 
     @property
     def hurried(self) -> bool:
@@ -102,8 +107,12 @@ class EngineWork:
         return self._spent() > self._parts.scheduler.pace.target_s * _SHARE_FOR_IMPORT
 
     def patience(self) -> float | None:
-        """Seconds until reading is given up; None if nothing is being read."""
-        return self._loading.patience()
+        """Seconds until reading is given up, or a job is; None if nothing is awaited."""
+        patience = self._loading.patience()
+        if self._stuck_since is None:
+            return patience
+        left = max(0.0, self._stuck_since + _READS_S - self._parts.clock.monotonic())
+        return left if patience is None else min(left, patience)
 
     def accept(self, job: Job) -> None:
         """Queue a job."""
@@ -141,12 +150,15 @@ class EngineWork:
         self._loading.expire()
         while (ready := self._waiting.next()) is not None:
             self._jobs.guarded(ready.job, partial(self._admit, ready=ready))
-        if (job := self._waiting.stuck()) is not None:
+        if (job := self._stuck()) is not None:
             self._jobs.guarded(job, self._refuse)
         try:
             self._memory.grow(self._give_way)
-        except PoolExhaustedError as error:
-            self._jobs.fail(self._jobs.in_engine(), error)
+        except PoolExhaustedError:
+            # What nobody waits for any more is being read yet: memory comes when it has come.
+            for job in self._jobs.in_engine():
+                self._interruptions.give_way(job)
+            self._memory.settle()
         plan = self._parts.scheduler.plan(self._spent())
         if not plan.empty:
             try:
@@ -170,10 +182,21 @@ class EngineWork:
         """Find what is known of the prompt; begin, or begin to read."""
         sequence = job.sequence
         self._waiting.begins(ready)
-        self._memory.begin(sequence, ready.place, alone=bool(job.strikes))
-        sequence.move(SequenceState.LOADING)
-        sequence.marks = self._parts.cache.marks(sequence)
-        self._loading.begin(job)
+        with self._memory.begun(sequence, ready.place, alone=bool(job.strikes)):
+            sequence.move(SequenceState.LOADING)
+            sequence.marks = self._parts.cache.marks(sequence)
+            self._loading.begin(job)
+
+    def _stuck(self) -> Job | None:
+        """A job that nothing is in the way of but memory, and that waits for nothing any more."""
+        job = self._waiting.stuck()
+        if job is None or not self._memory.is_awaited:
+            self._stuck_since = None
+            return job
+        now = self._parts.clock.monotonic()
+        if self._stuck_since is None:
+            self._stuck_since = now
+        return job if now >= self._stuck_since + _READS_S else None
 
     @staticmethod
     def _refuse(_job: Job) -> None:

@@ -99,7 +99,7 @@ class KvCache:
     @property
     def block_bytes(self) -> int:
         """Bytes that all parts of a whole block take in memory; nothing if none is kept."""
-        spec = self._spec
+        spec = self._spec.unquantized if self._spec else None
         return sum(map(spec.nbytes, (PartKind.FULL, *self._rule.extras))) if spec else 0
 
     @property

@@ -6,7 +6,8 @@ that does not begin; who cannot grow makes the last who came give way. Owned by 
 """
 
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from semantic.application.kv_cache import KvCache
 from semantic.application.scheduler import Scheduler
@@ -28,6 +29,7 @@ class KvMemory:
     """Claims memory for what the scheduler has in work, beside what `cache` keeps."""
 
     def __init__(self, cache: KvCache, scheduler: Scheduler) -> None:
+        self._cache = cache
         self._parts = cache.parts
         self._gauge = cache.gauge
         self._scheduler = scheduler
@@ -43,6 +45,30 @@ class KvMemory:
             if self._parts.can_claim(Holder.RUNNING, nbytes):
                 return place
         return None
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether memory comes back by itself: something is being read."""
+        return self._parts.pool.claimed(Holder.READING) > 0
+
+    @contextmanager
+    def begun(self, sequence: Sequence, place: Place, *, alone: bool) -> Iterator[None]:
+        """Take a sequence into work, and meanwhile keep the blocks that it may begin with.
+
+        Raises:
+            PoolExhaustedError: as `begin` does.
+        """
+        uses = self._cache.match(sequence.prefill, sequence.tenant)
+        held = tuple(part for use in uses for part in use.ids if self._parts.is_hot(part))
+        self._parts.pin(held)
+        if not self._parts.can_claim(Holder.RUNNING, self._with_sealing(place.nbytes)):
+            self._parts.unpin(held)
+            held = ()
+        try:
+            self.begin(sequence, place, alone=alone)
+            yield
+        finally:
+            self._parts.unpin(held)
 
     def begin(self, sequence: Sequence, place: Place, *, alone: bool) -> None:
         """Take a sequence into work, with all the memory for that.

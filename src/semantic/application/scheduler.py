@@ -166,8 +166,6 @@ class Scheduler:
 
     def performed(self, plan: StepPlan, seconds: float) -> None:
         """A step of this plan took so long, with all that belongs to it."""
-        for key in plan.decode:
-            self._charge(key, 1)
         prefilled = 0
         if plan.prefill is not None:
             prefilled = len(plan.prefill.tokens)

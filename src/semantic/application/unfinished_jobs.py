@@ -49,8 +49,9 @@ class UnfinishedJobs:
     def progress(job: Job) -> None:
         """Tell how much of the prompt is computed."""
         sequence = job.sequence
-        if not sequence.interrupted:  # once told, it never falls
-            job.emit(JobProgress(sequence.num_computed, sequence.num_prompt))
+        if job.told < sequence.num_computed < sequence.num_prompt:  # once told, it never falls
+            job.told = sequence.num_computed
+            job.emit(JobProgress(job.told, sequence.num_prompt))
 
     def show(self, job: Job, sampled: SampledToken) -> bool:
         """Show a token; whether the job goes on. If it was the last, the job has ended."""

@@ -1,8 +1,10 @@
-"""Whose turn it is: the agent's that has been given least.
+"""Whose turn it is at prefill: the agent's that has been given least.
 
-Every token that is computed for an agent is counted; who comes back after a pause begins where the
-least served of the others are, so that nobody saves turns up (virtual token counters, Sheng et
-al., OSDI 2024, arXiv:2401.00588). Among equals who was served longest ago goes first.
+Every answer gets a token in each step; what is shared is prefill, and every token of it is counted.
+Time is what the one last served had been given before; who comes begins there, or where it stood
+itself if that is further. So nobody saves turns up or loses them by going, and whoever waits is
+reached: time goes on with every turn (start-time fair queueing, Goyal et al., SIGCOMM 1996; compare
+virtual token counters, Sheng et al., OSDI 2024). Among equals who was served longest ago is first.
 """
 
 from collections.abc import Hashable
@@ -22,10 +24,11 @@ class _Account:
 
 
 class FairShare:
-    """What the parties that have requests were given."""
+    """What the parties were given that have requests, or are ahead of the others."""
 
     def __init__(self) -> None:
         self._accounts: dict[Party, _Account] = {}
+        self._time = 0
         self._charges = 0
 
     def __len__(self) -> int:
@@ -33,25 +36,24 @@ class FairShare:
 
     def enter(self, party: Party) -> None:
         """One more request of a party."""
-        account = self._accounts.get(party)
-        if account is None:
-            least = min((one.served for one in self._accounts.values()), default=0)
-            account = self._accounts[party] = _Account(least)
+        account = self._accounts.setdefault(party, _Account())
+        if not account.requests:
+            account.served = max(account.served, self._time)
         account.requests += 1
 
     def leave(self, party: Party) -> None:
-        """One request less; with the last one the party is forgotten. Unknown ones are ignored."""
+        """One request less. Unknown ones are ignored."""
         account = self._accounts.get(party)
         if account is None:
             return
-        account.requests -= 1
-        if not account.requests:
-            del self._accounts[party]
+        account.requests = max(0, account.requests - 1)
+        self._forget()
 
     def charge(self, party: Party, tokens: int) -> None:
-        """So many tokens were computed for a party; one without requests pays nothing."""
+        """So many tokens were prefilled for a party; a stranger pays nothing."""
         self._charges += 1
         if account := self._accounts.get(party):
+            self._time = max(self._time, account.served)
             account.served += tokens
             account.last = self._charges
 
@@ -64,3 +66,13 @@ class FairShare:
         """When it is a party's turn: the least goes first."""
         account = self._accounts.get(party)
         return (account.served, account.last) if account else (0, 0)
+
+    def _forget(self) -> None:
+        """Who has no requests and is not ahead begins as anybody."""
+        gone = [
+            party
+            for party, account in self._accounts.items()
+            if not account.requests and account.served <= self._time
+        ]
+        for party in gone:
+            del self._accounts[party]

@@ -30,6 +30,10 @@ _LITTLE_MORE = 2.0
 _BEYOND = 1.5
 """Times the target, which a turn may take then: a rare longer one stays below twice."""
 
+_FORGOTTEN = 0.998
+"""What is left with each chunk of what other sizes were seen to take: they are tried again, some
+hundred turns later, and one slow turn is not believed for ever."""
+
 _RISING, _FALLING = 0.5, 0.2
 """Weights of a new measurement: what got slower is believed sooner."""
 
@@ -73,6 +77,8 @@ class StepPace:
         """A turn took so long, with so many tokens of prefill in it."""
         if prefilled >= _LEAST_CHUNK:
             alone = seconds - (self._decode.value or 0.0 if decoded else 0.0)
+            for other in self._sizes.values():
+                other.seconds.value = (other.seconds.value or 0.0) * _FORGOTTEN
             size = self._sizes.setdefault(prefilled.bit_length(), _Size())
             size.tokens.add(prefilled)
             size.seconds.add(max(0.0, alone))

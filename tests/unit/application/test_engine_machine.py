@@ -24,7 +24,7 @@ class EngineMachine(RuleBasedStateMachine):
 
     @initialize(
         model=st.sampled_from(sorted(SPECS)),
-        kv_bytes=st.sampled_from([40_000, 80_000, 1 << 30]),
+        kv_bytes=st.sampled_from([45_000, 80_000, 1 << 30]),
         hot_bytes=st.sampled_from([0, 8_000, 1 << 20]),
         limits=st.sampled_from([SchedulerLimits(3, 512, 64), SchedulerLimits(5, 100, 100)]),
         padding_limit=st.sampled_from([0, 20_000]),
@@ -49,7 +49,7 @@ class EngineMachine(RuleBasedStateMachine):
         stem=st.sampled_from([0, 1]),
         length=st.sampled_from([0, 1, 255, 256, 257, 300]),
         own=st.lists(st.integers(0, 94), min_size=1, max_size=3),
-        answer=st.sampled_from([1, 3, 20, 90]),
+        answer=st.sampled_from([1, 3, 20, 300]),
         agent=st.sampled_from([None, "a", "b"]),
     )
     def come(self, stem: int, length: int, own: list[int], answer: int, agent: str | None) -> None:
@@ -114,7 +114,7 @@ class EngineMachine(RuleBasedStateMachine):
 
 TestEngineMachine = EngineMachine.TestCase
 TestEngineMachine.settings = settings(
-    max_examples=8,
+    max_examples=12,
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],

@@ -132,6 +132,32 @@ class TestMemory:
         broken.answer(prompt_of(700))
         broken.close()
 
+    def test_who_needs_memory_that_a_read_for_nobody_holds_waits_for_it(self) -> None:
+        bench = self.bench(1 << 30)
+        bench.answer(prompt_of(700))
+        block = SPECS["uniform"].nbytes(PartKind.FULL)
+        bench = bench.restart(kv_bytes=100 * 708 + 3 * block)
+        bench.engine.blocks.reading.shut()
+        loading, _ = bench.accept(prompt_of(700))
+        bench.work.turn()
+        _, listener = bench.accept(prompt_of(700, 1))
+        bench.work.cancel(loading.sequence.id)
+        bench.work.turn()
+        bench.engine.blocks.reading.open()
+        bench.settle()
+        assert listener.answer() == right_answer(prompt_of(700, 1), 8)
+        bench.close()
+
+    def test_a_prompt_keeps_the_blocks_that_it_is_about_to_begin_with(self) -> None:
+        block = SPECS["uniform"].nbytes(PartKind.FULL)
+        bench = self.bench(100 * 708 + 8 * block, hot_bytes=6 * block)
+        bench.engine.writes.close(1)
+        bench.answer(prompt_of(700))
+        bench.answer(prompt_of(700, 1))
+        cached = bench.answer(prompt_of(700)).cached
+        assert cached >= 512
+        bench.close()
+
 
 class TestTurns:
     def agents(self, bench: Bench, *named: tuple[str, Tokens]) -> list[tuple[Job, Listener]]:

@@ -33,6 +33,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.scheduler = Scheduler(limits, cost, padding_limit=500)
         self.known: list[Sequence] = []  # in the order in which they came
         self.served: dict[Party, int] = {}
+        self.time = 0
         self.count = 0
 
     def of(self, *states: SequenceState) -> list[Sequence]:
@@ -54,9 +55,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             SequenceId(self.count), (1,) * length, SamplingParams(), answer, agent=key
         )
         if sequence.party not in self.parties():
-            self.served[sequence.party] = min(
-                (self.served[party] for party in self.parties()), default=0
-            )
+            self.served[sequence.party] = max(self.served.get(sequence.party, 0), self.time)
         self.known.append(sequence)
         self.scheduler.enter(sequence)
 
@@ -94,10 +93,10 @@ class SchedulerMachine(RuleBasedStateMachine):
         by_id = {sequence.id: sequence for sequence in self.known}
         for key in plan.decode:
             by_id[key].decoded(7)
-            self.served[by_id[key].party] += 1
         if plan.prefill is not None:
             sequence = by_id[plan.prefill.sequence]
             sequence.prefilled(len(plan.prefill.tokens))
+            self.time = max(self.time, self.served[sequence.party])
             self.served[sequence.party] += len(plan.prefill.tokens)
         self.scheduler.performed(plan, 0.0)
         for key in plan.decode:
@@ -117,9 +116,11 @@ class SchedulerMachine(RuleBasedStateMachine):
             return
         (sequence,) = (one for one in prefilling if one.id == plan.prefill.sequence)
         unread = [one for one in prefilling if one.remaining_prefill > 1]
-        waits = not decoding and sequence in unread and not plan.prefill.last
-        least = min(self.served[one.party] for one in (unread if waits else prefilling))
-        assert self.served[sequence.party] == least
+        ready = [one for one in prefilling if one.remaining_prefill == 1]
+        # While nobody decodes, those that have been read may wait for the others, but not long.
+        alike = ready if sequence in ready else unread
+        among = prefilling if decoding else alike
+        assert self.served[sequence.party] == min(self.served[one.party] for one in among)
         length = len(plan.prefill.tokens)
         assert 1 <= length <= (CHUNK_SHARED if decoding else CHUNK_ALONE)
         end = sequence.num_computed + length
@@ -151,8 +152,6 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.scheduler.leave(sequence)
         sequence.move(SequenceState.FINISHED)
         self.known.remove(sequence)
-        if sequence.party not in self.parties():
-            del self.served[sequence.party]
 
     @invariant()
     def what_is_in_work_has_its_place(self) -> None:

@@ -100,3 +100,13 @@ def test_what_is_no_measure_of_a_chunk_is_not_taken_for_one() -> None:
     pace.measured(0.2, decoded=False, prefilled=128)
     pace.measured(3.0, decoded=True, prefilled=1)
     assert pace.chunk(1000) == 256
+
+
+def test_one_slow_turn_is_not_believed_for_ever() -> None:
+    pace = StepPace(0.5)
+    turns(pace, 0.02, 0.001, 0.02, 20)
+    before = pace.chunk(4096)
+    pace.measured(30.0, decoded=True, prefilled=before)
+    assert pace.chunk(4096) < before
+    turns(pace, 0.02, 0.001, 0.02, 4000)
+    assert max(chunk for chunk, _ in turns(pace, 0.02, 0.001, 0.02, 2000)) == before
