@@ -56,28 +56,21 @@ class KvMemory:
         """Take a sequence into work, and meanwhile keep the blocks that it may begin with.
 
         Raises:
-            PoolExhaustedError: as `begin` does.
+            PoolExhaustedError: if there is no memory for it; ask `place` first.
         """
+        nbytes = self._with_sealing(place.nbytes)
         uses = self._cache.match(sequence.prefill, sequence.tenant)
         held = tuple(part for use in uses for part in use.ids if self._parts.is_hot(part))
         self._parts.pin(held)
-        if not self._parts.can_claim(Holder.RUNNING, self._with_sealing(place.nbytes)):
+        if not self._parts.can_claim(Holder.RUNNING, nbytes):
             self._parts.unpin(held)
             held = ()
         try:
-            self.begin(sequence, place, alone=alone)
+            self._parts.claim(Holder.RUNNING, nbytes)
+            self._scheduler.add(sequence, place, alone=alone)
             yield
         finally:
             self._parts.unpin(held)
-
-    def begin(self, sequence: Sequence, place: Place, *, alone: bool) -> None:
-        """Take a sequence into work, with all the memory for that.
-
-        Raises:
-            PoolExhaustedError: if that is not to be had; ask `place` first.
-        """
-        self._parts.claim(Holder.RUNNING, self._with_sealing(place.nbytes))
-        self._scheduler.add(sequence, place, alone=alone)
 
     def grow(self, give_way: Callable[[SequenceId], None]) -> None:
         """Have room for the next token of all; `give_way` takes a sequence out of work.
