@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from semantic.adapters.config.sources import load_settings
 from semantic.adapters.outbound.mlx import blas
 from semantic.adapters.outbound.telemetry.structured_log import StructuredLog
-from semantic.domain.chat import ChatMessage, Role
+from semantic.domain.chat import ChatMessage, Conversation, Role
 from semantic.domain.ids import TokenId
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Bare(NamedTuple):
 
     def encoded(self, messages: Sequence[ChatMessage]) -> tuple[TokenId, ...]:
         """A conversation as the server gives it to the engine."""
-        return self.tokenizer.encode(self.tokenizer.render(messages))
+        return self.tokenizer.encode(self.tokenizer.render(Conversation(tuple(messages))))
 
 
 def loaded() -> Bare:

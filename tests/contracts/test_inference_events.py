@@ -9,6 +9,7 @@ from tests.fakes.scripted_inference import MODEL, Pause, ScriptedInference, answ
 
 from semantic.domain.chat import (
     ChatMessage,
+    Conversation,
     Finished,
     GenerationEvent,
     GenerationRequest,
@@ -43,7 +44,7 @@ def request_for(model: str) -> GenerationRequest:
     return GenerationRequest(
         request_id=RequestId("r"),
         model=model,
-        messages=(ChatMessage(Role.USER, "hello"),),
+        prompt=Conversation((ChatMessage(Role.USER, "hello"),)),
         sampling=SamplingParams(max_tokens=4),
     )
 

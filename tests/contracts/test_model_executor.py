@@ -1146,7 +1146,11 @@ class TestSampling:
         for drawn in (9, 10, 15):
             # With the KV of 49 tokens; what is known beyond them is prefilled again.
             driver.start(
-                B, prompt + answer[: drawn + 1], blocks=used, sampling=sampling, drawn=drawn + 1
+                B,
+                prompt + answer[: drawn + 1],
+                blocks=used,
+                sampling=sampling,
+                generated=answer[: drawn + 1],
             )
             driver.steps(17 - drawn)
             assert driver.release(B) == answer[drawn + 1 :]
@@ -1156,7 +1160,7 @@ class TestSampling:
         answers = set()
         for drawn in range(8):
             driver = Driver(precise)
-            driver.start(A, make_prompt(10), sampling=sampling, drawn=drawn)
+            driver.start(A, make_prompt(10), sampling=sampling, generated=[0] * drawn)
             driver.steps(4)
             answers.add(driver.release(A))
         assert len(answers) > 4

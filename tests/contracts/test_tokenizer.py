@@ -11,7 +11,7 @@ from tests.fakes import tiny_llama
 
 from semantic.adapters.outbound.mlx import gguf_import
 from semantic.adapters.outbound.mlx.tokenizer import MlxTokenizer
-from semantic.domain.chat import ChatMessage, Role
+from semantic.domain.chat import ChatMessage, Conversation, Role
 from semantic.domain.errors import InvalidRequestError
 from semantic.ports.tokenizer import Tokenizer
 
@@ -128,14 +128,16 @@ class TestTokenizer:
             assert len(set(threads.map(fresh.encode, ["hello"] * 16))) == 1
 
     def test_render_opens_the_assistants_turn(self, tokenizer: Tokenizer) -> None:
-        text = tokenizer.render([ChatMessage(Role.USER, "Hello <b>&amp;</b> 世界")])
+        text = tokenizer.render(Conversation((ChatMessage(Role.USER, "Hello <b>&amp;</b> 世界"),)))
         assert "Hello <b>&amp;</b> 世界" in text
         assert text.endswith("<|im_start|>assistant\n")
 
     def test_render_grows_with_the_conversation(self, tokenizer: Tokenizer) -> None:
         first = [ChatMessage(Role.SYSTEM, "Be brief."), ChatMessage(Role.USER, "Hi")]
         more = [ChatMessage(Role.ASSISTANT, "Hello."), ChatMessage(Role.USER, "Bye")]
-        assert tokenizer.render([*first, *more]).startswith(tokenizer.render(first))
+        assert tokenizer.render(Conversation((*first, *more))).startswith(
+            tokenizer.render(Conversation(tuple(first)))
+        )
 
     def test_markers_become_single_tokens_that_leave_no_text(self, tokenizer: Tokenizer) -> None:
         marker = tokenizer.encode("<|im_end|>")
@@ -149,5 +151,5 @@ class TestTokenizer:
 
 def test_a_template_may_refuse_messages(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequestError, match="no tools") as caught:
-        of_bytes(tmp_path, tmp_path).render([ChatMessage(Role.TOOL, "42")])
+        of_bytes(tmp_path, tmp_path).render(Conversation((ChatMessage(Role.TOOL, "42"),)))
     assert caught.value.field == "messages"

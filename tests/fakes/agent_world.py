@@ -21,6 +21,7 @@ from semantic.adapters.outbound.storage.agent_files import AgentFiles
 from semantic.domain.agent import AgentId, AgentRecord
 from semantic.domain.chat import (
     ChatMessage,
+    Conversation,
     Finished,
     FinishReason,
     GenerationRequest,
@@ -153,7 +154,7 @@ class AgentWorld:
         request = GenerationRequest(
             RequestId(name),
             self._application.model.model_id,
-            tuple(messages),
+            Conversation(tuple(messages)),
             SamplingParams(max_tokens=ANSWER, temperature=0),
             AgentId.parse(name, field="name"),
         )

@@ -38,11 +38,11 @@ class Driver:
         cuts: Sequence[int] = (),
         blocks: Sequence[AttachedBlock] = (),
         sampling: SamplingParams = GREEDY,
-        drawn: int = 0,
+        generated: Sequence[TokenId] = (),
     ) -> None:
         """Attach and prefill; a chunk ends at each of `cuts`. Who decodes goes on meanwhile."""
         position = sum(block.length for block in blocks)
-        self.executor.attach(sequence, prompt[:position], blocks, sampling, drawn)
+        self.executor.attach(sequence, prompt[:position], blocks, sampling, generated)
         ends = [*(cut for cut in cuts if position < cut < len(prompt)), len(prompt)]
         for begin, end in pairwise([position, *ends]):
             self.prefill(sequence, prompt[begin:end], last=end == len(prompt))

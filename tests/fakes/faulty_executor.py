@@ -9,6 +9,7 @@ from tests.fakes.scripted_memory import ScriptedPart
 from semantic.domain.block import PartKind, Tensor
 from semantic.domain.ids import SequenceId, TokenId
 from semantic.domain.sampling import SamplingParams
+from semantic.ports.answer_constraints import Constraint
 from semantic.ports.model_executor import AttachedBlock
 
 
@@ -24,10 +25,11 @@ class FaultyExecutor(ScriptedExecutor):
         tokens: Sequence[TokenId],
         blocks: Sequence[AttachedBlock],
         sampling: SamplingParams,
-        drawn: int = 0,
+        generated: Sequence[TokenId] = (),
+        constraint: Constraint | None = None,
     ) -> None:
         self._fail("attach")
-        super().attach(sequence, tokens, blocks, sampling, drawn)
+        super().attach(sequence, tokens, blocks, sampling, generated, constraint)
 
     def seal(
         self, sequence: SequenceId, start: int, end: int, kind: PartKind

@@ -5,7 +5,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from semantic.domain.chat import ChatMessage, Role
+from semantic.domain.answer_syntax import AnswerSyntax
+from semantic.domain.chat import Conversation, Role
 from semantic.domain.errors import InvalidRequestError
 from semantic.domain.ids import TokenId
 
@@ -33,11 +34,16 @@ class LetterTokenizer:
     encoded: list[str] = field(default_factory=list)
     failing: bool = False
 
-    def render(self, messages: Sequence[ChatMessage]) -> str:
+    @property
+    def syntax(self) -> AnswerSyntax:
+        return AnswerSyntax()
+
+    def render(self, conversation: Conversation, *, answered: bool = False) -> str:
+        messages = conversation.messages
         if any(message.role is Role.TOOL for message in messages):
             raise InvalidRequestError("the template knows no tools", field="messages")
         turns = [f"<|im_start|>{m.role.value}\n{m.content}<|im_end|>\n" for m in messages]
-        return "".join(turns) + "<|im_start|>assistant\n"
+        return "".join(turns) + ("" if answered else "<|im_start|>assistant\n")
 
     def encode(self, text: str) -> tuple[TokenId, ...]:
         self.encoded.append(text)

@@ -25,6 +25,7 @@ from semantic.domain.errors import EngineError, IncompatibleCacheError
 from semantic.domain.ids import Namespace, SequenceId, TokenId
 from semantic.domain.sampling import SamplingParams, TokenLogprobs
 from semantic.domain.step_plan import PrefillChunk, SampledToken, StepPlan, StepResult
+from semantic.ports.answer_constraints import Constraint
 from semantic.ports.model_executor import AttachedBlock, Capabilities, PartHandle
 
 UNIFORM = spec_of(FULL_LAYER)
@@ -129,7 +130,8 @@ class ScriptedExecutor:
         tokens: Sequence[TokenId],
         blocks: Sequence[AttachedBlock],
         sampling: SamplingParams,
-        drawn: int = 0,
+        generated: Sequence[TokenId] = (),
+        constraint: Constraint | None = None,  # noqa: ARG002 - it plays a script
     ) -> None:
         self._entered()
         if sequence in self._running:
@@ -144,7 +146,9 @@ class ScriptedExecutor:
         if memory.seen() != truth.seen() and not self.trusting:
             raise IncompatibleCacheError("the blocks do not hold those tokens")
         seed = sampling.seed if sampling.seed is not None else random.getrandbits(64)
-        self._running[sequence] = _Running(sampling, tuple(tokens), memory, truth, seed, drawn)
+        self._running[sequence] = _Running(
+            sampling, tuple(tokens), memory, truth, seed, len(generated)
+        )
 
     def run(self, plan: StepPlan) -> StepResult:
         self._entered()

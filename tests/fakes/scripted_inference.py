@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 
 from semantic.application.event_stream import EventStream
 from semantic.domain.chat import (
+    Conversation,
     Finished,
     FinishReason,
     GenerationEvent,
     GenerationRequest,
+    RawPrompt,
     Started,
     TextDelta,
     Timings,
@@ -60,6 +62,7 @@ class ScriptedInference:
     ails: str | None = None
     serving: tuple[ModelInfo, ...] = (MODEL,)
     requests: list[GenerationRequest] = field(default_factory=list)
+    counted: list[tuple[Conversation | RawPrompt, str]] = field(default_factory=list)
     working: threading.Event = field(default_factory=threading.Event)
     closed: threading.Event = field(default_factory=threading.Event)
     cancelled: threading.Event = field(default_factory=threading.Event)
@@ -69,6 +72,12 @@ class ScriptedInference:
         if self.refusal is not None:
             raise self.refusal
         return ScriptedEvents(self)
+
+    async def count(self, asked: Conversation | RawPrompt, model: str) -> int:
+        self.counted.append((asked, model))
+        if self.refusal is not None:
+            raise self.refusal
+        return 10
 
     def models(self) -> tuple[ModelInfo, ...]:
         return self.serving

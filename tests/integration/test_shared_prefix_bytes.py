@@ -14,7 +14,7 @@ from tests.fakes.agent_world import settings_of
 from semantic.adapters.config.settings import Settings
 from semantic.domain.agent import AgentId
 from semantic.domain.cache_spec import BLOCK_SIZE
-from semantic.domain.chat import ChatMessage, Finished, GenerationRequest, Role
+from semantic.domain.chat import ChatMessage, Conversation, Finished, GenerationRequest, Role
 from semantic.domain.ids import RequestId
 from semantic.domain.prefix_index import common_length
 from semantic.domain.sampling import SamplingParams
@@ -51,7 +51,7 @@ def system_prompt(model: Path) -> str:
 
     def shared(system: str) -> int:
         first, second = (
-            tokenizer.encode(tokenizer.render(conversation(system, question)))
+            tokenizer.encode(tokenizer.render(Conversation(tuple(conversation(system, question)))))
             for question in QUESTIONS[:2]
         )
         return common_length(first, second)
@@ -69,7 +69,7 @@ def told(application: Application, found: Found, system: str, questions: tuple[s
             request = GenerationRequest(
                 RequestId(question),
                 application.model.model_id,
-                conversation(system, question),
+                Conversation(conversation(system, question)),
                 SamplingParams(max_tokens=ANSWER, temperature=0),
                 AgentId.parse(question, field="name"),
             )

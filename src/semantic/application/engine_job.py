@@ -14,6 +14,7 @@ from semantic.domain.prefix_index import BlockUse
 from semantic.domain.sampling import TokenLogprobs
 from semantic.domain.sequence import Sequence
 from semantic.domain.step_plan import SampledToken
+from semantic.ports.answer_constraints import Constraint
 from semantic.ports.model_executor import PartHandle
 
 
@@ -132,6 +133,7 @@ class Job:
     context: Context = field(default_factory=copy_context)
     scored: list[ScoredId] = field(default_factory=list)
     num_told: int = 0
+    constraint: Constraint | None = None
 
     def took(self, sampled: SampledToken) -> JobText | None:
         """Add a token to the text; what can be told of it now."""

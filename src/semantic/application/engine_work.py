@@ -229,7 +229,8 @@ class EngineWork:
             sequence.prefill[:position],
             blocks,
             sequence.sampling,
-            drawn=len(sequence.generated),
+            generated=sequence.generated,
+            constraint=job.constraint,
         )
         return position
 

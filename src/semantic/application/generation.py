@@ -13,38 +13,22 @@ from dataclasses import dataclass, replace
 
 from semantic.application.agents import Agents, OpenAgent
 from semantic.application.answer_clock import AnswerClock
+from semantic.application.answer_events import AnswerEvents
 from semantic.application.answer_stream import AnswerStream
 from semantic.application.chain import Chain
-from semantic.application.engine_job import (
-    Job,
-    JobEnded,
-    JobFailed,
-    JobProgress,
-    JobStarted,
-    JobText,
-    ScoredId,
-)
+from semantic.application.engine_job import Job, JobEnded, JobFailed
 from semantic.application.engine_loop import EngineLoop
 from semantic.application.job_events import JobEvents
-from semantic.application.system_prefix import SystemPrefix
+from semantic.application.prompts import Prompt, Prompts
 from semantic.application.text_stream import TextStream
-from semantic.application.text_work import TextWork
-from semantic.domain.agent import Recall, Segment, recall
+from semantic.domain.agent import Segment
 from semantic.domain.answer_length import AnswerLength
-from semantic.domain.chat import (
-    Finished,
-    GenerationRequest,
-    Progress,
-    ScoredToken,
-    Started,
-    TextDelta,
-    TokenText,
-    Usage,
-)
-from semantic.domain.errors import EngineError, InvalidRequestError, ModelNotFoundError
-from semantic.domain.ids import PUBLIC, SequenceId, TokenId
+from semantic.domain.chat import Conversation, Finished, GenerationRequest, RawPrompt, Usage
+from semantic.domain.errors import EngineError, ModelNotFoundError
+from semantic.domain.ids import PUBLIC, SequenceId
 from semantic.domain.sampling import SamplingParams
 from semantic.domain.sequence import Sequence
+from semantic.ports.answer_constraints import AnswerConstraints, Constraint
 from semantic.ports.clock import Clock
 from semantic.ports.inference import ModelInfo
 from semantic.ports.telemetry import Telemetry
@@ -68,7 +52,8 @@ class AnsweringModel:
     """What answers, with one of `vocab_size` tokens after the other.
 
     `resumes_anywhere`: whether its memory can be continued from any position. `max_kv_tokens`: how
-    many tokens of one request the KV budget holds; None if any number.
+    many tokens of one request the KV budget holds; None if any number. Without `constraints` no
+    answer is held to a form.
     """
 
     info: ModelInfo
@@ -76,6 +61,7 @@ class AnsweringModel:
     resumes_anywhere: bool
     vocab_size: int
     max_kv_tokens: int | None = None
+    constraints: AnswerConstraints | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,22 +71,6 @@ class Surroundings:
     clock: Clock
     telemetry: Telemetry
     new_seed: Callable[[], int]
-
-
-@dataclass(frozen=True, slots=True)
-class _Prompt:
-    """A conversation as tokens. `asked` is what follows the recalled part.
-
-    Its first `system_end` tokens may begin other conversations as well.
-    """
-
-    recalled: Recall
-    asked: Segment
-    system_end: int = 0
-
-    @property
-    def tokens(self) -> tuple[TokenId, ...]:
-        return self.recalled.ids + self.asked.ids
 
 
 class Generation:
@@ -118,7 +88,8 @@ class Generation:
         self._vocab_size = model.vocab_size
         self._new_seed = surroundings.new_seed
         self._tokenizer = model.tokenizer
-        self._system_prefix = None if model.resumes_anywhere else SystemPrefix(model.tokenizer)
+        self._prompts = Prompts(model.tokenizer, resumes_anywhere=model.resumes_anywhere)
+        self._constraints = model.constraints
         self._engine = engine
         self._agents = agents
         self._limits = limits
@@ -128,7 +99,6 @@ class Generation:
         self._clock = surroundings.clock
         self._telemetry = surroundings.telemetry
         self._ids = itertools.count()
-        self._text = TextWork()
         self._running: set[asyncio.Task[None]] = set()
 
     def models(self) -> tuple[ModelInfo, ...]:
@@ -146,16 +116,19 @@ class Generation:
     async def generate(self, request: GenerationRequest) -> AnswerStream:
         """Admit a request and return its events; see the port."""
         clock = AnswerClock(self._clock)
-        if request.model != self._model.model_id:
-            raise ModelNotFoundError(request.model, tried=(f"served: {self._model.model_id}",))
+        self._check_model(request.model)
         request.sampling.check_vocabulary(self._vocab_size)
         agent = None
         if request.agent:
             agent = await self._agents.open(request.agent, request.tenant)
         try:
-            prompt = await self._prompt(request, agent)
+            branches = agent.record.branches if agent else ()
+            prompt = await self._prompts.of(request.prompt, branches)
+            constraint = self._constraint(request)
             max_tokens = self._length.of(len(prompt.tokens), request.sampling.max_tokens)
-            answer = _Answer(request, prompt, max_tokens, SequenceId(next(self._ids)), clock)
+            answer = _Answer(
+                request, prompt, max_tokens, SequenceId(next(self._ids)), clock, constraint
+            )
             stream = await self._submit(answer, agent)
         except BaseException:
             if agent:
@@ -170,24 +143,19 @@ class Generation:
         _, unfinished = await asyncio.wait(self._running, timeout=timeout_s)
         return not unfinished
 
-    async def _prompt(self, request: GenerationRequest, agent: OpenAgent | None) -> _Prompt:
-        branches = agent.record.branches if agent else ()
+    async def count(self, asked: Conversation | RawPrompt, model: str) -> int:
+        """Tokens of a prompt; see the port."""
+        self._check_model(model)
+        return len((await self._prompts.of(asked)).tokens)
 
-        def tokenize() -> _Prompt:
-            rendered = self._tokenizer.render(request.messages)
-            recalled = recall(branches, rendered)
-            rest = rendered[recalled.length :]
-            prompt = _Prompt(recalled, Segment(rest, self._tokenizer.encode(rest)))
-            if self._system_prefix is None:
-                return prompt
-            return replace(
-                prompt, system_end=self._system_prefix.end(request.messages, prompt.tokens)
-            )
+    def _check_model(self, model: str) -> None:
+        if model != self._model.model_id:
+            raise ModelNotFoundError(model, tried=(f"served: {self._model.model_id}",))
 
-        prompt = await self._text.done(tokenize)
-        if not prompt.tokens:
-            raise InvalidRequestError("the messages hold no text", field="messages")
-        return prompt
+    def _constraint(self, request: GenerationRequest) -> Constraint | None:
+        if self._constraints is None:
+            return None
+        return self._constraints.of(request.use, request.json, reasons=False)
 
     def _seeded(self, sampling: SamplingParams) -> SamplingParams:
         """With a seed in any case: who is preempted must go on with the same draws."""
@@ -209,6 +177,7 @@ class Generation:
             stop_tokens=self._tokenizer.stop_tokens,
             emit=events.post,
             chain=Chain(named=agent is not None or answer.request.tenant == PUBLIC),
+            constraint=answer.constraint,
         )
         stream = AnswerStream(cancel=lambda: self._engine.cancel(answer.sequence))
         self._engine.submit(job)
@@ -253,36 +222,20 @@ class Generation:
         self, answer: "_Answer", events: JobEvents, stream: AnswerStream
     ) -> JobEnded | None:
         """Pass on what the engine tells, to its end; None if it failed."""
+        told = AnswerEvents(self._tokenizer, answer.clock, len(answer.prompt.tokens))
         while True:
             event = await events.next()
-            answer.clock.heard(event)
+            for one in told.of(event):
+                stream.put(one)
             match event:
-                case JobStarted(cached_tokens):
-                    stream.put(Started(len(answer.prompt.tokens), cached_tokens))
-                case JobProgress(computed, total):
-                    if answer.clock.progress_is_due():
-                        stream.put(Progress(total, computed))
-                case JobText(text, tokens):
-                    stream.put(TextDelta(text, tuple(map(self._scored, tokens))))
                 case JobFailed(error):
                     stream.fail(error)
                     return None
                 case JobEnded() as ended:
                     return ended
 
-    def _scored(self, scored: ScoredId) -> ScoredToken:
-        """A token's ids as what they stand for."""
-        known = scored.logprobs
-        return ScoredToken(
-            chosen=TokenText(self._tokenizer.token_bytes(scored.token), known.logprob),
-            top=tuple(
-                TokenText(self._tokenizer.token_bytes(token), logprob)
-                for token, logprob in known.top
-            ),
-        )
-
     async def _remember(
-        self, agent: OpenAgent, prompt: _Prompt, ended: JobEnded
+        self, agent: OpenAgent, prompt: Prompt, ended: JobEnded
     ) -> Awaitable[bool] | None:
         """Remember the turn; it is safe when what is returned says so.
 
@@ -293,8 +246,7 @@ class Generation:
         new: tuple[Segment, ...] = (prompt.asked,) if prompt.asked.text else ()
         try:
             if answered:
-                text = await self._text.done(lambda: self._tokenizer.decode(answered))
-                new += (Segment(text, answered),)
+                new += (await self._prompts.answered(answered),)
             return self._agents.remember(agent, prompt.recalled, new) if new else None
         except Exception as error:  # noqa: BLE001 - as said: the answer has been given
             self._telemetry.error("turn_not_remembered", error=repr(error))
@@ -313,7 +265,8 @@ class _Answer:
     """A request on its way through the engine."""
 
     request: GenerationRequest
-    prompt: _Prompt
+    prompt: Prompt
     max_tokens: int
     sequence: SequenceId
     clock: AnswerClock
+    constraint: Constraint | None = None

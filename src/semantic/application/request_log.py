@@ -7,7 +7,15 @@ answer, which is where the request's and the agent's names are.
 from collections.abc import AsyncGenerator
 
 from semantic.application.event_stream import EventStream
-from semantic.domain.chat import Finished, GenerationEvent, GenerationRequest, Started, TextDelta
+from semantic.domain.chat import (
+    Conversation,
+    Finished,
+    GenerationEvent,
+    GenerationRequest,
+    RawPrompt,
+    Started,
+    TextDelta,
+)
 from semantic.domain.errors import SemanticError
 from semantic.ports.clock import Clock
 from semantic.ports.inference import Inference, ModelInfo
@@ -33,6 +41,10 @@ class RequestLog:
     def failure(self) -> str | None:
         """What keeps requests from being worked on; see the port."""
         return self._inference.failure()
+
+    async def count(self, asked: Conversation | RawPrompt, model: str) -> int:
+        """Tokens of a prompt; see the port."""
+        return await self._inference.count(asked, model)
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
         """Admit a request and return its events; see the port."""

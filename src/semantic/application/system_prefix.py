@@ -7,9 +7,10 @@ is where a resume point is worth having; a wrong guess costs that point and noth
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import takewhile
 
-from semantic.domain.chat import ChatMessage, Role
+from semantic.domain.chat import ChatMessage, Conversation, Role
 from semantic.domain.errors import InvalidRequestError
 from semantic.domain.ids import TokenId
 from semantic.domain.prefix_index import common_length
@@ -29,14 +30,16 @@ class SystemPrefix:
         self._lock = threading.Lock()
         self._ids: OrderedDict[str, tuple[TokenId, ...]] = OrderedDict()
 
-    def end(self, messages: Sequence[ChatMessage], prompt: Sequence[TokenId]) -> int:
-        """Tokens of `prompt`, which `messages` became, that belong to its system messages."""
-        system = tuple(takewhile(lambda message: message.role is Role.SYSTEM, messages))
-        if not system:
+    def end(self, asked: Conversation, prompt: Sequence[TokenId]) -> int:
+        """Tokens of `prompt`, which `asked` became, that its tools and system messages take."""
+        system = tuple(takewhile(lambda message: message.role is Role.SYSTEM, asked.messages))
+        if not system and not asked.use.tools:
             return 0
         try:
             texts = [
-                self._tokenizer.render((*system, ChatMessage(Role.USER, question)))
+                self._tokenizer.render(
+                    replace(asked, messages=(*system, ChatMessage(Role.USER, question)))
+                )
                 for question in _QUESTIONS
             ]
         except InvalidRequestError:

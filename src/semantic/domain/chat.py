@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 from semantic.domain.agent import AgentId
 from semantic.domain.errors import InvalidRequestError
-from semantic.domain.ids import DEFAULT_TENANT, RequestId, TenantId
+from semantic.domain.ids import DEFAULT_TENANT, RequestId, TenantId, TokenId
+from semantic.domain.reuse import NOTHING_REUSED, Reuse
 from semantic.domain.sampling import SamplingParams
+from semantic.domain.tools import NO_TOOLS, JsonAnswer, ToolCall, ToolUse
 
 
 class Role(enum.Enum):
@@ -20,34 +22,40 @@ class Role(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class ChatMessage:
-    """One turn of a conversation."""
+    """One turn of a conversation.
+
+    An assistant's may hold `calls`, and `reasoning` that came before its text. A tool's is the
+    result of the call `call_id`, of the tool `name`, where that is known.
+    """
 
     role: Role
     content: str
+    reasoning: str = ""
+    calls: tuple[ToolCall, ...] = ()
+    call_id: str | None = None
+    name: str | None = None
 
 
-class FinishReason(enum.Enum):
-    """Why an answer ended. `CANCELLED`: the client left, or the server is stopping."""
+class Effort(enum.Enum):
+    """How much a model should reason before it answers, where it can be told."""
 
-    STOP = "stop"
-    LENGTH = "length"
-    CANCELLED = "cancelled"
+    NONE = "none"
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
 
 
 @dataclass(frozen=True, slots=True)
-class GenerationRequest:
-    """One wish for an answer. `agent` is None for an anonymous request.
+class Conversation:
+    """All that becomes a prompt by a model's template. `effort` of None is the model's own.
 
     Raises:
         InvalidRequestError: if there are no messages.
     """
 
-    request_id: RequestId
-    model: str
     messages: tuple[ChatMessage, ...]
-    sampling: SamplingParams
-    agent: AgentId | None = None
-    tenant: TenantId = DEFAULT_TENANT
+    use: ToolUse = NO_TOOLS
+    effort: Effort | None = None
 
     def __post_init__(self) -> None:
         if not self.messages:
@@ -55,12 +63,65 @@ class GenerationRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class RawPrompt:
+    """A prompt that no template touches: text, or token ids.
+
+    Raises:
+        InvalidRequestError: if it is empty.
+    """
+
+    prompt: str | tuple[TokenId, ...]
+
+    def __post_init__(self) -> None:
+        if not self.prompt:
+            raise InvalidRequestError("prompt must not be empty", field="prompt")
+
+
+class FinishReason(enum.Enum):
+    """Why an answer ended. `CANCELLED`: the client left, or the server is stopping.
+
+    `TOOL_CALLS`: by itself, and it holds calls.
+    """
+
+    STOP = "stop"
+    LENGTH = "length"
+    TOOL_CALLS = "tool_calls"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One wish for an answer. `agent` is None for an anonymous request.
+
+    With `sampling.max_tokens` 0 the prompt is computed and remembered, and nothing is answered.
+    With `json` the text of the answer is held to a form.
+    """
+
+    request_id: RequestId
+    model: str
+    prompt: Conversation | RawPrompt
+    sampling: SamplingParams
+    agent: AgentId | None = None
+    tenant: TenantId = DEFAULT_TENANT
+    json: JsonAnswer | None = None
+
+    @property
+    def use(self) -> ToolUse:
+        """The tools that the answer may call."""
+        return self.prompt.use if isinstance(self.prompt, Conversation) else NO_TOOLS
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of a request. `cached_tokens` are those of the prompt whose KV was reused."""
+    """Tokens of a request. `cached_tokens` are those of the prompt whose KV was reused.
+
+    `reasoning_tokens` are those of the answer that are no part of its text or its calls.
+    """
 
     prompt_tokens: int
     cached_tokens: int
     completion_tokens: int
+    reasoning_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +148,7 @@ class Started:
 
     prompt_tokens: int
     cached_tokens: int
+    reuse: Reuse = NOTHING_REUSED
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +188,41 @@ class TextDelta:
 
 
 @dataclass(frozen=True, slots=True)
+class ReasoningDelta:
+    """The next piece of the model's reasoning, which comes before text and calls."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallStarted:
+    """A call begins: the `index`-th of the answer, from 0. `id` is new, of letters and digits."""
+
+    index: int
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallDelta:
+    """The next piece of a call's arguments; all together are a JSON object's text."""
+
+    index: int
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class PromptScored:
+    """The prompt's tokens with their log-probabilities, if asked for; comes after `Started`.
+
+    The first has none, as nothing precedes it.
+    """
+
+    first: bytes
+    tokens: tuple[ScoredToken, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """The end of an answer.
 
@@ -135,6 +232,17 @@ class Finished:
     reason: FinishReason
     usage: Usage
     timings: Timings
+    stop: str | None = None
+    """The stop string that ended it, if one did."""
 
 
-GenerationEvent = Started | Progress | TextDelta | Finished
+GenerationEvent = (
+    Started
+    | Progress
+    | PromptScored
+    | ReasoningDelta
+    | TextDelta
+    | CallStarted
+    | CallDelta
+    | Finished
+)

@@ -35,6 +35,7 @@ _RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "repetition_penalty": (1 / MAX_REPETITION_PENALTY, MAX_REPETITION_PENALTY),
     "seed": (0, 2**SEED_BITS - 1),
     "logprobs": (0, MAX_LOGPROBS),
+    "prompt_logprobs": (0, MAX_LOGPROBS),
 }
 """Bounds, both inclusive. None is in any of them."""
 
@@ -45,7 +46,9 @@ class SamplingParams:
 
     `temperature` 0 means greedy. `max_tokens` of None means as many as the server allows, `top_k`
     of None all tokens, `logprobs` of None that nobody asks for them; else so many alternatives
-    are told with each token. `logit_bias` pairs tokens with what is added to their logits.
+    are told with each token; `prompt_logprobs` is the same of the prompt's tokens, which are all
+    computed then. `max_tokens` 0 asks for no answer. `logit_bias` pairs tokens with what is added
+    to their logits.
 
     Raises:
         InvalidRequestError: naming the field whose value is out of range.
@@ -63,6 +66,7 @@ class SamplingParams:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     logprobs: int | None = None
+    prompt_logprobs: int | None = None
 
     def __post_init__(self) -> None:
         for field, (low, high) in _RANGES.items():
@@ -71,10 +75,11 @@ class SamplingParams:
             if value is not None and not low <= value <= high:
                 message = f"{field} must be between {low} and {high}, not {value}"
                 raise InvalidRequestError(message, field=field)
-        for field in ("max_tokens", "top_k"):
+        for field, least in (("max_tokens", 0), ("top_k", 1)):
             value = getattr(self, field)
-            if value is not None and value < 1:
-                raise InvalidRequestError(f"{field} must be at least 1, not {value}", field=field)
+            if value is not None and value < least:
+                message = f"{field} must be at least {least}, not {value}"
+                raise InvalidRequestError(message, field=field)
         if not 0 < self.top_p <= 1:
             raise InvalidRequestError(
                 f"top_p must be above 0 and at most 1, not {self.top_p}", field="top_p"

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Protocol
 
-from semantic.domain.chat import GenerationEvent, GenerationRequest
+from semantic.domain.chat import Conversation, GenerationEvent, GenerationRequest, RawPrompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +21,11 @@ class Inference(Protocol):
     """Answers requests."""
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
-        """Admit a request and return its events: `Started`, `TextDelta`s, `Finished`.
+        """Admit a request and return its events: `Started`, the answer, `Finished`.
 
-        `Progress` may come anywhere between the first and the last, and is no part of the answer.
+        The answer is `ReasoningDelta`s, `TextDelta`s and calls, each of these begun before the
+        next. `Progress` may come anywhere between the first and the last, and is no part of the
+        answer.
         Everything that is wrong with the request raises here, before the first event. Closing
         the generator cancels the request; what was computed is kept.
 
@@ -32,6 +34,14 @@ class Inference(Protocol):
             ModelNotFoundError: if another model is asked for.
             PoolExhaustedError: if too many requests wait already.
             EngineError: if the engine is not running, or hangs; also from the generator.
+        """
+
+    async def count(self, asked: Conversation | RawPrompt, model: str) -> int:
+        """Tokens of the prompt that a request with it would have.
+
+        Raises:
+            InvalidRequestError: if it cannot be a prompt.
+            ModelNotFoundError: if another model is asked for.
         """
 
     def models(self) -> tuple[ModelInfo, ...]:

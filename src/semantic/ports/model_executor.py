@@ -13,6 +13,7 @@ from semantic.domain.cache_spec import Granularity, ModelCacheSpec
 from semantic.domain.ids import Namespace, SequenceId, TokenId
 from semantic.domain.sampling import SamplingParams
 from semantic.domain.step_plan import SampledToken, StepPlan, StepResult
+from semantic.ports.answer_constraints import Constraint
 
 
 class PartHandle(Protocol):
@@ -71,13 +72,15 @@ class ModelExecutor(Protocol):
         tokens: Sequence[TokenId],
         blocks: Sequence[AttachedBlock],
         sampling: SamplingParams,
-        drawn: int = 0,
+        generated: Sequence[TokenId] = (),
+        constraint: Constraint | None = None,
     ) -> None:
         """Make a sequence known; `blocks` hold the KV of `tokens`, in order. Copies both.
 
-        `drawn` tokens of the answer have been chosen before: they are the last of those that are
-        restored or prefilled, and the next one's draw is number `drawn` of the seed. Penalties
-        count all that is restored or prefilled. Without a seed, one is made up.
+        `generated` are tokens of the answer that have been chosen before: they are the last of
+        those that are restored or prefilled, and the next one's draw is the seed's of that number.
+        Penalties count all that is restored or prefilled. Without a seed, one is made up. Only
+        tokens that the `constraint` allows after those are chosen; logprobs tell of all.
 
         Raises:
             IncompatibleCacheError: if the blocks do not hold exactly those tokens, or not all that

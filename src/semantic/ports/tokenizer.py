@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from semantic.domain.chat import ChatMessage
+from semantic.domain.answer_syntax import AnswerSyntax
+from semantic.domain.chat import Conversation
 from semantic.domain.ids import TokenId
 
 
@@ -24,8 +25,14 @@ class Tokenizer(Protocol):
     def stop_tokens(self) -> frozenset[TokenId]:
         """Ids that end an answer."""
 
-    def render(self, messages: Sequence[ChatMessage]) -> str:
+    @property
+    def syntax(self) -> AnswerSyntax:
+        """How the model writes reasoning and calls."""
+
+    def render(self, conversation: Conversation, *, answered: bool = False) -> str:
         """The conversation as the model wants to see it, ready for the assistant's turn.
+
+        With `answered` it ends with the last message instead.
 
         Raises:
             InvalidRequestError: if the model's template refuses the messages.
@@ -41,4 +48,4 @@ class Tokenizer(Protocol):
         """What one token stands for: a part of UTF-8 text; empty for ids that it does not know."""
 
     def decoder(self) -> TokenDecoder:
-        """A new decoder for one answer; special tokens leave no text."""
+        """A new decoder for one answer; special tokens leave no text but those of `syntax`."""

@@ -26,6 +26,7 @@ from semantic.application.text_work import TextWork
 from semantic.domain.agent import AgentId, AgentRecord, Branch
 from semantic.domain.chat import (
     ChatMessage,
+    Conversation,
     Finished,
     FinishReason,
     GenerationEvent,
@@ -190,7 +191,9 @@ def request_of(
     return GenerationRequest(
         request_id=RequestId("r"),
         model=model,
-        messages=tuple(ChatMessage(roles[n % 2], text) for n, text in enumerate(messages)),
+        prompt=Conversation(
+            tuple(ChatMessage(roles[n % 2], text) for n, text in enumerate(messages))
+        ),
         sampling=SamplingParams(
             **{"temperature": 0, "max_tokens": max_tokens, "stop": stop, **sampling}
         ),
@@ -198,8 +201,13 @@ def request_of(
     )
 
 
+def conversation_of(request: GenerationRequest) -> Conversation:
+    assert isinstance(request.prompt, Conversation)
+    return request.prompt
+
+
 def rendered(*messages: str) -> str:
-    return LetterTokenizer().render(request_of(*messages).messages)
+    return LetterTokenizer().render(conversation_of(request_of(*messages)))
 
 
 @pytest.fixture
@@ -519,7 +527,11 @@ class TestRefusal:
 
     def test_of_what_the_template_refuses(self, server: Server) -> None:
         request = GenerationRequest(
-            RequestId("r"), "tiny", (ChatMessage(Role.TOOL, "42"),), SamplingParams(), CODER
+            RequestId("r"),
+            "tiny",
+            Conversation((ChatMessage(Role.TOOL, "42"),)),
+            SamplingParams(),
+            CODER,
         )
         with pytest.raises(InvalidRequestError, match="no tools"):
             server.run(server.generation.generate(request))
@@ -531,7 +543,7 @@ class TestRefusal:
         server.ask("world")
 
     def test_of_nothing_at_all(self, server: Server) -> None:
-        server.tokenizer.render = lambda messages: ""  # type: ignore[method-assign]  # noqa: ARG005
+        server.tokenizer.render = lambda *_, **__: ""  # type: ignore[method-assign]
         with pytest.raises(InvalidRequestError, match="no text"):
             server.ask("hello")
 
@@ -669,7 +681,7 @@ class TestLeaving:
     def test_a_tokenizer_that_never_answers_is_told(self, server: Server) -> None:
         gate = Gate()
         gate.shut()
-        server.generation._text = TextWork(timeout_s=0.05)
+        server.generation._prompts._text = TextWork(timeout_s=0.05)
 
         encode = server.tokenizer.encode
 
@@ -776,7 +788,8 @@ def test_other_conversations_go_on_from_the_end_of_the_same_system_prompt(
 
     def asking(question: str, name: str) -> GenerationRequest:
         request = request_of(question, agent=AgentId.parse(name, field="agent"))
-        return replace(request, messages=(system, *request.messages))
+        messages = conversation_of(request).messages
+        return replace(request, prompt=Conversation((system, *messages)))
 
     server = Server(SmallEngine(ScriptedExecutor(SPECS[model], choose=letters))).start()
     server.run(server.answered(asking("first?", "one")))
@@ -784,8 +797,10 @@ def test_other_conversations_go_on_from_the_end_of_the_same_system_prompt(
         server = server.restarted()
     request = asking("another?", "two")
     answer = server.run(server.answered(request))
-    prompt = LetterTokenizer().encode(LetterTokenizer().render(request.messages))
-    assert answer.cached == SystemPrefix(LetterTokenizer()).end(request.messages, prompt) > 400
+    prompt = LetterTokenizer().encode(LetterTokenizer().render(conversation_of(request)))
+    assert (
+        answer.cached == SystemPrefix(LetterTokenizer()).end(conversation_of(request), prompt) > 400
+    )
     assert answer.text == LetterTokenizer().decode(right_answer(prompt, 8, letters))
     server.stop()
 

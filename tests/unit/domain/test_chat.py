@@ -1,6 +1,6 @@
 import pytest
 
-from semantic.domain.chat import ChatMessage, GenerationRequest, Role
+from semantic.domain.chat import ChatMessage, Conversation, GenerationRequest, Role
 from semantic.domain.errors import InvalidRequestError
 from semantic.domain.ids import RequestId
 from semantic.domain.sampling import SamplingParams
@@ -8,7 +8,10 @@ from semantic.domain.sampling import SamplingParams
 
 def request_of(*messages: ChatMessage) -> GenerationRequest:
     return GenerationRequest(
-        request_id=RequestId("r"), model="m", messages=messages, sampling=SamplingParams()
+        request_id=RequestId("r"),
+        model="m",
+        prompt=Conversation(messages),
+        sampling=SamplingParams(),
     )
 
 

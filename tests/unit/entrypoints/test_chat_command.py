@@ -12,6 +12,7 @@ from tests.unit.adapters.inbound.conftest import served
 
 from semantic.adapters.inbound.app import create_app
 from semantic.adapters.inbound.limits import Limits
+from semantic.domain.chat import Conversation
 from semantic.domain.errors import PoolExhaustedError
 from semantic.entrypoints import server_note
 from semantic.entrypoints.server_note import ServerNote
@@ -58,7 +59,12 @@ def piped(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
 
 
 def said(scripted: ScriptedInference) -> list[list[str]]:
-    return [[message.content for message in one.messages] for one in scripted.requests]
+    prompts = [one.prompt for one in scripted.requests]
+    return [
+        [message.content for message in prompt.messages]
+        for prompt in prompts
+        if isinstance(prompt, Conversation)
+    ]
 
 
 def test_a_pipe_gets_answers_alone_and_the_terminal_what_they_took(

@@ -12,6 +12,7 @@ from tests.fakes.scripted_inference import TIMINGS, Pause, ScriptedInference, St
 from semantic.domain.agent import AgentId
 from semantic.domain.chat import (
     ChatMessage,
+    Conversation,
     Finished,
     FinishReason,
     GenerationRequest,
@@ -251,12 +252,14 @@ def test_a_request_arrives_in_the_terms_of_the_domain(serve: Serve) -> None:
         GenerationRequest(
             request_id=RequestId("abc-1"),
             model="scripted",
-            messages=(
-                ChatMessage(Role.SYSTEM, "be brief"),
-                ChatMessage(Role.SYSTEM, ""),
-                ChatMessage(Role.USER, "a"),
-                ChatMessage(Role.ASSISTANT, "b"),
-                ChatMessage(Role.TOOL, "c"),
+            prompt=Conversation(
+                (
+                    ChatMessage(Role.SYSTEM, "be brief"),
+                    ChatMessage(Role.SYSTEM, ""),
+                    ChatMessage(Role.USER, "a"),
+                    ChatMessage(Role.ASSISTANT, "b"),
+                    ChatMessage(Role.TOOL, "c"),
+                )
             ),
             sampling=SamplingParams(
                 max_tokens=7,

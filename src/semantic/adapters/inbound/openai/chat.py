@@ -68,9 +68,7 @@ async def streamed(
         yield encoded(report(error, telemetry).body())
 
 
-def _chunks(
-    event: Started | TextDelta | Finished, completion: Completion, *, include_usage: bool
-) -> list[Json]:
+def _chunks(event: GenerationEvent, completion: Completion, *, include_usage: bool) -> list[Json]:
     # With usage asked for, every chunk has the key, and all but the last a null in it.
     no_usage: Json = {"usage": None} if include_usage else {}
     match event:
@@ -84,3 +82,5 @@ def _chunks(
             # The last one has them whatever was asked for: it is the one that clients look into.
             last["timings"] = timings_json(event)
             return ends
+        case _:
+            return []

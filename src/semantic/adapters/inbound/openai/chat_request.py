@@ -20,7 +20,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from semantic.domain.agent import AgentId
-from semantic.domain.chat import ChatMessage, GenerationRequest, Role
+from semantic.domain.chat import ChatMessage, Conversation, GenerationRequest, Role
 from semantic.domain.ids import RequestId
 from semantic.domain.sampling import MAX_LOGPROBS, SamplingParams
 
@@ -192,7 +192,7 @@ class ChatCompletionRequest(NotSupported, Sampling):
         return GenerationRequest(
             request_id=request_id,
             model=self.model,
-            messages=tuple(message.translated() for message in self.messages),
+            prompt=Conversation(tuple(message.translated() for message in self.messages)),
             sampling=self.chosen(self.max_completion_tokens or self.max_tokens),
             agent=agent,
         )

@@ -27,6 +27,7 @@ from semantic.domain.errors import EngineError, IncompatibleCacheError
 from semantic.domain.ids import SequenceId, TokenId
 from semantic.domain.sampling import SamplingParams
 from semantic.domain.step_plan import PrefillChunk, SampledToken, StepPlan, StepResult
+from semantic.ports.answer_constraints import Constraint
 from semantic.ports.model_executor import AttachedBlock, Capabilities, PartHandle
 
 _NEVER_STOP = StopSequences()
@@ -63,7 +64,8 @@ class MlxExecutor:
         tokens: Sequence[TokenId],
         blocks: Sequence[AttachedBlock],
         sampling: SamplingParams,
-        drawn: int = 0,
+        generated: Sequence[TokenId] = (),
+        constraint: Constraint | None = None,  # noqa: ARG002 - comes with the masks
     ) -> None:
         """Make a sequence known; `blocks` hold the KV of `tokens`, in order."""
         pieces = [self._piece(block) for block in blocks]
@@ -75,7 +77,7 @@ class MlxExecutor:
             caches = restore(caches, pieces, spec)
             if spec.quantization:
                 self._begun[sequence] = begun(pieces)
-        self._sampler.add(sequence, sampling, drawn)
+        self._sampler.add(sequence, sampling, len(generated))
         self._prefilling[sequence] = PromptProcessingBatch(
             in_float32(self._model),
             uids=[sequence],

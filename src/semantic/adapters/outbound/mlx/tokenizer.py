@@ -13,7 +13,8 @@ from mlx_lm.tokenizer_utils import TokenizerWrapper
 from mlx_lm.utils import load_config, load_tokenizer
 
 from semantic.adapters.outbound.mlx.token_bytes import piece_bytes
-from semantic.domain.chat import ChatMessage
+from semantic.domain.answer_syntax import AnswerSyntax
+from semantic.domain.chat import ChatMessage, Conversation
 from semantic.domain.errors import InvalidRequestError, ModelLoadError
 from semantic.domain.ids import TokenId
 
@@ -53,18 +54,24 @@ class MlxTokenizer:
         except Exception as error:  # transformers raises whatever the files make it stumble over
             raise ModelLoadError(f"the tokenizer in {folder} cannot be used: {error}") from error
 
-    def render(self, messages: Sequence[ChatMessage]) -> str:
+    @property
+    def syntax(self) -> AnswerSyntax:
+        """How the model writes reasoning and calls."""
+        return AnswerSyntax()
+
+    def render(self, conversation: Conversation, *, answered: bool = False) -> str:
         """The conversation in the form of the model's template, or else of `_render_plainly`.
 
         Raises:
             InvalidRequestError: if the model's template refuses the messages.
         """
+        messages = conversation.messages
         if not self._wrapper.has_chat_template:
             return self._render_plainly(messages)
         turns = [{"role": m.role.value, "content": m.content} for m in messages]
         try:
             text = self._wrapper.apply_chat_template(  # type: ignore[no-untyped-call]
-                turns, tokenize=False, add_generation_prompt=True
+                turns, tokenize=False, add_generation_prompt=not answered
             )
         except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
             message = f"the model's chat template refuses these messages: {error}"

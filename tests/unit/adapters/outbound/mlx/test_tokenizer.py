@@ -12,7 +12,7 @@ from tokenizers.models import BPE
 
 from semantic.adapters.outbound.mlx import gguf_import
 from semantic.adapters.outbound.mlx.tokenizer import MlxTokenizer
-from semantic.domain.chat import ChatMessage, Role
+from semantic.domain.chat import ChatMessage, Conversation, Role
 from semantic.domain.errors import InvalidRequestError, ModelLoadError
 
 
@@ -32,7 +32,7 @@ def test_a_model_without_template_gets_paragraphs(folder: Path) -> None:
     (folder / "chat_template.jinja").unlink()
     tokenizer = MlxTokenizer.load(folder)
     messages = [ChatMessage(Role.SYSTEM, "Be kind."), ChatMessage(Role.USER, "Hello")]
-    text = tokenizer.render(messages)
+    text = tokenizer.render(Conversation(tuple(messages)))
     assert text == "<|im_start|>System: Be kind.\n\nUser: Hello\n\nAssistant:"
     assert tokenizer.encode(text)[0] == 0
 
@@ -41,7 +41,7 @@ def test_a_model_without_template_gets_paragraphs(folder: Path) -> None:
 def test_a_template_that_fails_is_the_requests_fault(folder: Path, template: str) -> None:
     (folder / "chat_template.jinja").write_text(template)
     with pytest.raises(InvalidRequestError) as caught:
-        MlxTokenizer.load(folder).render([ChatMessage(Role.USER, "Hello")])
+        MlxTokenizer.load(folder).render(Conversation((ChatMessage(Role.USER, "Hello"),)))
     assert caught.value.field == "messages"
 
 

@@ -1,0 +1,1 @@
+"""Anthropic's Messages API, to and from the domain's values."""

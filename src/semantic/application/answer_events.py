@@ -1,0 +1,57 @@
+"""One answer's events: from what the engine tells to what its reader is told."""
+
+from collections.abc import Iterator
+
+from semantic.application.answer_clock import AnswerClock
+from semantic.application.engine_job import (
+    JobEnded,
+    JobEvent,
+    JobFailed,
+    JobProgress,
+    JobStarted,
+    JobText,
+    ScoredId,
+)
+from semantic.domain.chat import (
+    GenerationEvent,
+    Progress,
+    ScoredToken,
+    Started,
+    TextDelta,
+    TokenText,
+)
+from semantic.ports.tokenizer import Tokenizer
+
+
+class AnswerEvents:
+    """Translates all but the end, for which more has to be known. `clock` hears of everything."""
+
+    def __init__(self, tokenizer: Tokenizer, clock: AnswerClock, prompt_tokens: int) -> None:
+        self._tokenizer = tokenizer
+        self._clock = clock
+        self._prompt_tokens = prompt_tokens
+
+    def of(self, event: JobEvent) -> Iterator[GenerationEvent]:
+        """What the reader is told of it, if anything."""
+        self._clock.heard(event)
+        match event:
+            case JobStarted(cached_tokens):
+                yield Started(self._prompt_tokens, cached_tokens)
+            case JobProgress(computed, total):
+                if self._clock.progress_is_due():
+                    yield Progress(total, computed)
+            case JobText(text, tokens):
+                yield TextDelta(text, tuple(map(self._scored, tokens)))
+            case JobFailed() | JobEnded():
+                pass
+
+    def _scored(self, scored: ScoredId) -> ScoredToken:
+        """A token's ids as what they stand for."""
+        known = scored.logprobs
+        return ScoredToken(
+            chosen=TokenText(self._tokenizer.token_bytes(scored.token), known.logprob),
+            top=tuple(
+                TokenText(self._tokenizer.token_bytes(token), logprob)
+                for token, logprob in known.top
+            ),
+        )

@@ -1,0 +1,65 @@
+"""How a model writes what is not plain text: reasoning, and calls of tools.
+
+A value, found out when a model is loaded. One side reads answers by it, another makes the grammar
+that answers are held to, so that what is read is what was meant.
+"""
+
+import enum
+from dataclasses import dataclass
+
+
+class Arguments(enum.Enum):
+    """`JSON`: one JSON object. `TAGGED`: each by itself, between tags (Qwen 3 Coder, Qwen 3.5)."""
+
+    JSON = "json"
+    TAGGED = "tagged"
+
+
+@dataclass(frozen=True, slots=True)
+class CallSyntax:
+    r"""The text of a call, letter for letter; the grammar allows no other.
+
+        opening NAME naming ARGUMENTS closing      <tool_call>\n{"name": "NAME", "arguments": ...
+
+    Spaces in a JSON object of arguments are those of Python's `json.dumps`, as templates write it
+    (", " and ": "). `trigger` is how `opening` begins where nothing else does: from there on it is
+    a call. Between two calls is `between`; all of them together stand in `before` and `after`.
+    """
+
+    trigger: str
+    opening: str
+    naming: str
+    closing: str
+    between: str = "\n"
+    before: str = ""
+    after: str = ""
+    arguments: Arguments = Arguments.JSON
+
+
+HERMES = CallSyntax(
+    trigger="<tool_call>",
+    opening='<tool_call>\n{"name": "',
+    naming='", "arguments": ',
+    closing="}\n</tool_call>",
+)
+"""What most open models write, and what a model is taught whose template knows no tools."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningSyntax:
+    """Reasoning stands between `begin` and `end`; blank space around the marks is no text."""
+
+    begin: str = "<think>"
+    end: str = "</think>"
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerSyntax:
+    """One model's. `harmony`: its answers are messages in channels, as GPT-OSS writes them.
+
+    `reasoning` is None for a model that does not reason aloud.
+    """
+
+    calls: CallSyntax = HERMES
+    reasoning: ReasoningSyntax | None = None
+    harmony: bool = False
