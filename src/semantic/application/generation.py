@@ -25,7 +25,7 @@ from semantic.domain.agent import Segment
 from semantic.domain.answer_length import AnswerLength
 from semantic.domain.chat import Conversation, Finished, GenerationRequest, RawPrompt, Usage
 from semantic.domain.errors import EngineError, ModelNotFoundError
-from semantic.domain.ids import PUBLIC, SequenceId
+from semantic.domain.ids import PUBLIC, SequenceId, TokenId
 from semantic.domain.sampling import SamplingParams
 from semantic.domain.sequence import Sequence
 from semantic.ports.answer_constraints import AnswerConstraints, Constraint
@@ -118,6 +118,8 @@ class Generation:
         clock = AnswerClock(self._clock)
         self._check_model(request.model)
         request.sampling.check_vocabulary(self._vocab_size)
+        if isinstance(request.prompt, RawPrompt):
+            request.prompt.check_vocabulary(self._vocab_size)
         agent = None
         if request.agent:
             agent = await self._agents.open(request.agent, request.tenant)
@@ -161,6 +163,9 @@ class Generation:
         """With a seed in any case: who is preempted must go on with the same draws."""
         return sampling if sampling.seed is not None else replace(sampling, seed=self._new_seed())
 
+    def _stop_tokens(self, sampling: SamplingParams) -> frozenset[TokenId]:
+        return frozenset() if sampling.ignore_eos else self._tokenizer.stop_tokens
+
     async def _submit(self, answer: "_Answer", agent: OpenAgent | None) -> AnswerStream:
         events = JobEvents(self._engine)
         job = Job(
@@ -174,7 +179,7 @@ class Generation:
                 agent=agent.agent.key if agent else None,
             ),
             text=TextStream(self._tokenizer.decoder(), answer.request.sampling.stop),
-            stop_tokens=self._tokenizer.stop_tokens,
+            stop_tokens=self._stop_tokens(answer.request.sampling),
             emit=events.post,
             chain=Chain(named=agent is not None or answer.request.tenant == PUBLIC),
             constraint=answer.constraint,

@@ -76,6 +76,17 @@ class RawPrompt:
         if not self.prompt:
             raise InvalidRequestError("prompt must not be empty", field="prompt")
 
+    def check_vocabulary(self, size: int) -> None:
+        """See that it holds no tokens but the `size` that a model has.
+
+        Raises:
+            InvalidRequestError: naming the field.
+        """
+        if isinstance(self.prompt, tuple) and (most := max(self.prompt)) >= size:
+            raise InvalidRequestError(
+                f"prompt: this model has no token {most}, only 0 to {size - 1}", field="prompt"
+            )
+
 
 class FinishReason(enum.Enum):
     """Why an answer ended. `CANCELLED`: the client left, or the server is stopping.

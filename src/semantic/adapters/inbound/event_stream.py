@@ -4,14 +4,12 @@ The generator of events is closed on every way out, also where a response never 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping
 from typing import TypeVar
 
 import anyio
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.types import Receive, Scope, Send
-
-from semantic.domain.chat import GenerationEvent
 
 Result = TypeVar("Result")
 
@@ -23,7 +21,7 @@ def comment(text: str) -> ServerSentEvent:
     return ServerSentEvent(comment=text, sep=_SEPARATOR)
 
 
-async def close(events: AsyncGenerator[GenerationEvent, None]) -> None:
+async def close(events: AsyncGenerator[object, None]) -> None:
     """Close the generator, even while the calling task is being cancelled."""
     with anyio.CancelScope(shield=True):
         await events.aclose()
@@ -40,13 +38,15 @@ class EventStreamResponse(EventSourceResponse):
     def __init__(
         self,
         lines: AsyncIterator[str | ServerSentEvent],
-        events: AsyncGenerator[GenerationEvent, None],
+        events: AsyncGenerator[object, None],
         *,
         ping_interval_s: float,
         grace_s: float,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(
             lines,
+            headers=headers,
             ping=ping_interval_s,
             ping_message_factory=lambda: comment("ping"),
             sep=_SEPARATOR,
