@@ -17,8 +17,15 @@ from semantic.adapters.inbound.openai.chat_response import ChatCompletion
 from semantic.adapters.inbound.openai.completion_request import CompletionRequest
 from semantic.adapters.inbound.openai.completion_response import TextCompletion
 from semantic.adapters.inbound.openai.models import model_list, one_model
+from semantic.adapters.inbound.openai.shapes import (
+    ChatCompletionTold,
+    CompletionTold,
+    ModelsTold,
+    ModelTold,
+)
 from semantic.adapters.inbound.openai.side_by_side import repeated
 from semantic.adapters.inbound.openai.tally import Tally
+from semantic.adapters.inbound.openapi import described
 from semantic.adapters.inbound.request_id import request_id_of
 from semantic.domain.errors import InvalidRequestError
 from semantic.ports.clock import Clock
@@ -37,7 +44,10 @@ def openai_router(
     router = APIRouter(prefix="/v1")
     answering = Answering(inference, telemetry, limits)
 
-    @router.post("/chat/completions")
+    @router.post(
+        "/chat/completions",
+        **described(body=ChatCompletionRequest, answer=ChatCompletionTold, generates=True),
+    )
     async def create_chat_completion(request: Request) -> Response:
         """Answer the next turn of a conversation, whole or as a stream."""
         body = await read_body(request, ChatCompletionRequest)
@@ -55,7 +65,10 @@ def openai_router(
         wanted = repeated(first, body.num_choices)
         return await answering.respond(request, wanted, tally, completion, body)
 
-    @router.post("/completions")
+    @router.post(
+        "/completions",
+        **described(body=CompletionRequest, answer=CompletionTold, generates=True),
+    )
     async def create_completion(request: Request) -> Response:
         """Go on with texts, whole or as a stream."""
         body = await read_body(request, CompletionRequest)
@@ -77,13 +90,13 @@ def openai_router(
             error.field = "prompt" if error.field == "messages" else error.field
             raise
 
-    @router.get("/models")
+    @router.get("/models", **described(answer=ModelsTold))
     async def list_models() -> JSONResponse:
         """List what is being served."""
         return JSONResponse(model_list(inference.models()))
 
     # A model's id may be a path.
-    @router.get("/models/{model_id:path}")
+    @router.get("/models/{model_id:path}", **described(answer=ModelTold))
     async def retrieve_model(model_id: str) -> JSONResponse:
         """Tell of one model."""
         return JSONResponse(one_model(inference.models(), model_id))
