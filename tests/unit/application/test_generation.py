@@ -32,6 +32,7 @@ from semantic.domain.chat import (
     GenerationEvent,
     GenerationRequest,
     Progress,
+    RawPrompt,
     Role,
     Started,
     TextDelta,
@@ -863,3 +864,20 @@ class TestSampling:
     def test_nobody_is_told_logprobs_unasked(self, server: Server) -> None:
         answer = server.ask("hello")
         assert all(not event.tokens for event in answer.events if isinstance(event, TextDelta))
+
+    def test_an_answer_goes_on_beyond_its_end_if_it_is_to(self) -> None:
+        server = Server(SmallEngine(ScriptedExecutor(choose=saying("ab")))).start()
+        try:
+            end = server.run(server.answered(request_of("hello", ignore_eos=True))).end
+            usual = server.run(server.answered(request_of("hello"))).end
+        finally:
+            server.stop()
+        assert (end.reason, end.usage.completion_tokens) == (FinishReason.LENGTH, 8)
+        assert usual.reason is FinishReason.STOP
+
+    def test_a_prompt_of_ids_must_be_of_the_models_tokens(self, server: Server) -> None:
+        vocabulary = server.engine.executor.capabilities.vocab_size
+        request = replace(request_of("hello"), prompt=RawPrompt((0, vocabulary)))
+        with pytest.raises(InvalidRequestError) as caught:
+            server.run(server.generation.generate(request))
+        assert caught.value.field == "prompt"
