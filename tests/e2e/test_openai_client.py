@@ -11,6 +11,7 @@ import pytest
 from bench.conversations import MODEL
 from bench.server_process import ServerProcess
 from openai import OpenAI
+from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import (
     ChatCompletion,
     ChatCompletionFunctionToolParam,
@@ -197,10 +198,11 @@ def completed(client: OpenAI, *, stream: bool, **fields: Any) -> ChatCompletion:
     if not stream:
         answer: ChatCompletion = client.chat.completions.create(**fields)
         return answer
-    with client.chat.completions.stream(
-        **fields, stream_options={"include_usage": True}
-    ) as streamed:
-        return streamed.get_final_completion()
+    state = ChatCompletionStreamState()
+    fields |= {"stream": True, "stream_options": {"include_usage": True}}
+    for chunk in client.chat.completions.create(**fields):
+        state.handle_chunk(chunk)
+    return state.current_completion_snapshot
 
 
 def said_again(message: ChatCompletionMessage) -> ChatCompletionMessageParam:

@@ -36,7 +36,7 @@ _LEAST_LOGPROB: Final = -9999.0
 """OpenAI's word for what is next to impossible; JSON has none for minus infinity."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ChatCompletion:
     """What every part of one answer has in common. `created` is in seconds since the epoch.
 
@@ -50,6 +50,7 @@ class ChatCompletion:
     logprobs: bool = False
     older: bool = False
     metadata: dict[str, str] | None = None
+    _num_begun: int = 0
 
     def whole(self, answers: Sequence[Gathered], tally: Tally) -> Json:
         """The answer in one piece."""
@@ -94,7 +95,7 @@ class ChatCompletion:
         """The chunks that tell of an event."""
         match event:
             case Started():
-                yield self._chunk(index, {"role": "assistant", "content": ""})
+                yield from self._begun(index)
             case ReasoningDelta(text):
                 yield self._chunk(index, {"reasoning_content": text})
             case TextDelta(text, tokens):
@@ -105,6 +106,15 @@ class ChatCompletion:
                 yield self._chunk(index, {}, reason)
             case _:
                 pass
+
+    def _begun(self, index: int) -> Iterator[Json]:
+        """The first chunk of an answer; those of answers before it precede it.
+
+        Clients put what they have not seen yet at the end of their list.
+        """
+        for number in range(self._num_begun, index + 1):
+            yield self._chunk(number, {"role": "assistant", "content": ""})
+        self._num_begun = max(self._num_begun, index + 1)
 
     def without_choices(self) -> Json:
         """A chunk that tells of no answer."""

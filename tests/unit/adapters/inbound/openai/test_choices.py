@@ -81,6 +81,15 @@ def test_streamed_answers_are_told_apart_by_their_index(serve: Serve) -> None:
     assert ["timings" in chunk for chunk in chunks(response)].count(True) == 1
 
 
+def test_answers_are_begun_in_order(serve: Serve) -> None:
+    scripts: list[tuple[Step, ...]] = [(0.3, *answer("a")), (0.15, *answer("b")), answer("c")]
+    told = chunks(post(serve(ScriptedChoices(scripts=scripts)), n=3, stream=True))
+    begun = [chunk["choices"][0] for chunk in told if "role" in chunk["choices"][0]["delta"]]
+    assert [choice["index"] for choice in begun] == [0, 1, 2]
+    texts = [chunk["choices"][0]["delta"].get("content") for chunk in told]
+    assert texts == ["", "", "", "c", None, "b", None, "a", None]
+
+
 def test_the_usage_of_a_stream_comes_after_all_answers(serve: Serve) -> None:
     base = serve(ScriptedChoices(scripts=THREE))
     *_, last = chunks(post(base, n=3, stream=True, stream_options={"include_usage": True}))
