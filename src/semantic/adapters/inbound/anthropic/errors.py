@@ -1,7 +1,7 @@
 """Errors as Anthropic's API tells them, and who is to be told so.
 
-`{type: "error", error: {type, message}, request_id}`: the type follows from the status alone, as
-there, and so does whether trying again may help, which SDKs obey.
+`{type: "error", error: {type, message, details}, request_id}`: the type follows from the status
+alone, as there, and so does whether trying again may help, which SDKs obey. `details` name the cause.
 """
 
 from http import HTTPStatus
@@ -45,11 +45,10 @@ def speaks_anthropic(scope: Scope) -> bool:
 
 def error_body(told: ErrorReport, request_id: RequestId | None) -> dict[str, object]:
     """The error as JSON."""
-    return {
-        "type": "error",
-        "error": {"type": _type(told.status), "message": _message(told)},
-        "request_id": request_id,
-    }
+    error: dict[str, object] = {"type": _type(told.status), "message": _message(told)}
+    if told.code is not None:
+        error["details"] = {"error_code": told.code}
+    return {"type": "error", "error": error, "request_id": request_id}
 
 
 def error_response(told: ErrorReport, request_id: RequestId | None) -> JSONResponse:

@@ -78,7 +78,7 @@ class PromptRequest(Wire):
     model: str
     messages: Annotated[list[Message], Field(min_length=1)]
     system: TextBlocks = Field(default_factory=list)
-    tools: tuple[ToolDefinition, ...] | None = Field(None, strict=False)
+    tools: tuple[ToolDefinition, ...] | None = None
     tool_choice: ToolChoice | None = None
     thinking: Thinking | None = None
     output_config: OutputConfig | None = None
