@@ -127,7 +127,9 @@ class Generation:
             branches = agent.record.branches if agent else ()
             prompt = await self._prompts.of(request.prompt, branches)
             constraint = self._constraint(request)
-            max_tokens = self._length.of(len(prompt.tokens), request.sampling.max_tokens)
+            max_tokens = self._length.of(
+                len(prompt.tokens), request.sampling.max_tokens, as_fits=request.as_fits
+            )
             answer = _Answer(
                 request, prompt, max_tokens, SequenceId(next(self._ids)), clock, constraint
             )

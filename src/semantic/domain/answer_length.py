@@ -13,17 +13,20 @@ class AnswerLength:
     default: int
     max_kv: int | None = None
 
-    def of(self, prompt: int, wanted: int | None) -> int:
+    def of(self, prompt: int, wanted: int | None, *, as_fits: bool = False) -> int:
         """Tokens of an answer to so long a prompt, of which `wanted` are asked for.
+
+        With `as_fits` there are fewer where there is no room for all of them.
 
         Raises:
             ContextLengthError: if both together exceed the model's context.
             KVBudgetError: if they exceed what the KV budget can ever hold.
         """
-        room = self._in_context(prompt, wanted)
+        needed = None if as_fits else wanted
+        room = self._in_context(prompt, needed)
         if self.max_kv is not None:
-            room = min(room, self._in_budget(prompt, wanted, self.max_kv))
-        return min(room, self.default) if wanted is None else wanted
+            room = min(room, self._in_budget(prompt, needed, self.max_kv))
+        return min(room, self.default if wanted is None else wanted)
 
     def _in_context(self, prompt: int, wanted: int | None) -> int:
         room = self.max_context - prompt

@@ -105,7 +105,8 @@ class GenerationRequest:
     """One wish for an answer. `agent` is None for an anonymous request.
 
     With `sampling.max_tokens` 0 the prompt is computed and remembered, and nothing is answered.
-    With `json` the text of the answer is held to a form.
+    With `json` the text of the answer is held to a form. With `as_fits` an answer for which there
+    is less room than `sampling.max_tokens` is shorter; else it is refused.
     """
 
     request_id: RequestId
@@ -115,6 +116,7 @@ class GenerationRequest:
     agent: AgentId | None = None
     tenant: TenantId = DEFAULT_TENANT
     json: JsonAnswer | None = None
+    as_fits: bool = False
 
     @property
     def use(self) -> ToolUse:

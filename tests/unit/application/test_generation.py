@@ -511,6 +511,14 @@ class TestRefusal:
         assert server.ask("hello", max_tokens=None).end.usage.completion_tokens == 2
         server.stop()
 
+    def test_an_answer_that_may_be_shorter_gives_way_to_the_context(self) -> None:
+        prompt = len(LetterTokenizer().encode(rendered("hello")))
+        server = Server(max_context=prompt + 2).start()
+        request = replace(request_of("hello", max_tokens=1000), as_fits=True)
+        end = server.run(server.answered(request)).end
+        assert (end.reason, end.usage.completion_tokens) == (FinishReason.LENGTH, 2)
+        server.stop()
+
     def test_of_what_the_kv_budget_can_never_hold(self) -> None:
         prompt = len(LetterTokenizer().encode(rendered("hello")))
         server = Server(max_kv_tokens=prompt + 3).start()
