@@ -1,6 +1,6 @@
 """Talking to a server that is running: where it is, and what it answers."""
 
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Any
 
@@ -167,8 +167,19 @@ def _lives(root: str) -> bool:
         return False
 
 
+def is_loopback(address: str) -> bool:
+    """Whether only this machine has what listens on an IP address.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    found = ip_address(address.partition("%")[0])
+    mapped = found.ipv4_mapped if isinstance(found, IPv6Address) else None
+    return (mapped or found).is_loopback
+
+
 def _is_local(host: str) -> bool:
     try:
-        return ip_address(host).is_loopback
+        return is_loopback(host)
     except ValueError:
         return host == "localhost"

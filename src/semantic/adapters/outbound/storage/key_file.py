@@ -87,9 +87,8 @@ class KeyFile:
         # Opened under this name: what it is and what it holds is of one file.
         try:
             with RegularFile(self._path) as file:
-                if file.size > _MAX_BYTES:
-                    raise CacheCorruptionError("it is too large")
-                keys = key_format.decode(file.read(file.size, 0))
+                # One that is cut off is damaged as well.
+                keys = key_format.decode(file.read(min(file.size, _MAX_BYTES), 0))
         except (CacheCorruptionError, IncompatibleCacheError) as error:
             raise CachePersistenceError(
                 f"{self._path} cannot be used ({error}), so nobody is let in: put a copy of it in "
