@@ -45,49 +45,48 @@ class BodyNames:
 
 NO_NAMES = BodyNames()
 
-Hint = Callable[[Request, BodyNames], str | None]
-"""The name that a request gives in one of the ways; None if it does not."""
+Hint = Callable[[Request, BodyNames], tuple[str, ...]]
+"""What a request says in one of the ways, the widest name first; nothing if it says nothing."""
 
 NamedBy = tuple[str, ...]
 """Names of hints, the strongest first."""
 
 
-def _claude_code(request: Request, _: BodyNames) -> str | None:
+def _claude_code(request: Request, _: BodyNames) -> tuple[str, ...]:
     session = _header(request, _SESSION)
-    if session is None:
-        return None
-    agent = _header(request, _SUBAGENT) or _MAIN
-    return f"claude:{session.replace('/', '%2F')}/{agent}"
+    return (session, _header(request, _SUBAGENT) or _MAIN) if session else ()
 
 
-def _of_header(name: str, kind: str) -> Hint:
-    def found(request: Request, _: BodyNames) -> str | None:
+def _of_header(name: str) -> Hint:
+    def found(request: Request, _: BodyNames) -> tuple[str, ...]:
         value = _header(request, name)
-        return None if value is None else f"{kind}:{value}"
+        return (value,) if value else ()
 
     return found
 
 
-def _of_body(kind: str, part: Callable[[BodyNames], str | None]) -> Hint:
-    def found(_: Request, names: BodyNames) -> str | None:
+def _of_body(part: Callable[[BodyNames], str | None]) -> Hint:
+    def found(_: Request, names: BodyNames) -> tuple[str, ...]:
         value = part(names)
-        return f"{kind}:{value}" if value and value.strip() else None
+        return (value,) if value and value.strip() else ()
 
     return found
 
 
-HINTS: Mapping[str, Hint] = MappingProxyType(
+HINTS: Mapping[str, tuple[str, Hint]] = MappingProxyType(
     {
-        "claude-code": _claude_code,
-        "codex": _of_header("thread-id", "codex"),
-        "session-id": _of_header("x-session-id", "session"),
-        "session-affinity": _of_header("x-session-affinity", "affinity"),
-        "open-webui": _of_header("x-openwebui-chat-id", "openwebui"),
-        "prompt-cache-key": _of_body("cache-key", lambda names: names.cache_key),
-        "metadata-session": _of_body("metadata", lambda names: names.session),
-        "user": _of_body("user", lambda names: names.user),
+        "claude-code": ("claude", _claude_code),
+        "codex": ("codex", _of_header("thread-id")),
+        "session-id": ("session", _of_header("x-session-id")),
+        "session-affinity": ("affinity", _of_header("x-session-affinity")),
+        "open-webui": ("openwebui", _of_header("x-openwebui-chat-id")),
+        "prompt-cache-key": ("cache-key", _of_body(lambda names: names.cache_key)),
+        "metadata-session": ("metadata", _of_body(lambda names: names.session)),
+        "user": ("user", _of_body(lambda names: names.user)),
     }
 )
+"""What an operator calls a hint, and the kind that its names begin with."""
+
 NAMED_BY: NamedBy = tuple(HINTS)
 
 
@@ -139,14 +138,21 @@ def _ordered(request: Request) -> AgentId | None:
 
 def _hinted(request: Request, names: BodyNames) -> AgentId | None:
     for hint in getattr(request.state, _NAMED_BY_STATE, NAMED_BY):
-        name = HINTS[hint](request, names)
-        if name is None:
-            continue
-        try:
-            return AgentId.parse(name, field=hint)
-        except InvalidRequestError as error:
-            structlog.stdlib.get_logger().debug("hint_skipped", hint=hint, reason=str(error))
+        kind, say = HINTS[hint]
+        if said := say(request, names):
+            try:
+                return _named(kind, said, field=hint)
+            except InvalidRequestError as error:
+                structlog.stdlib.get_logger().debug("hint_skipped", hint=hint, reason=str(error))
     return None
+
+
+def _named(kind: str, said: tuple[str, ...], *, field: str) -> AgentId:
+    """The agent that a hint names; raises InvalidRequestError if any part of it cannot be one."""
+    parts = [AgentId.parse(part, field=field).name for part in said]
+    # A slash inside a part is none between parts.
+    wider = [part.replace("%", "%25").replace("/", "%2F") for part in parts[:-1]]
+    return AgentId.parse(f"{kind}:{'/'.join((*wider, parts[-1]))}", field=field)
 
 
 def _header(request: Request, name: str) -> str | None:

@@ -124,9 +124,7 @@ def revoke(
     else:
         typer.echo(f"Revoked: {gone.name}.")
     if not keys.all():
-        output.note(
-            "No key is left: a server that is started from now on needs none."
-        )
+        output.note("No key is left: a server that is started from now on needs none.")
 
 
 def _store(store: str | None, config: "Path | None") -> "Path":
