@@ -153,6 +153,14 @@ class AgentSettings(_Section):
     max_branches: Count
 
 
+class ResponseSettings(_Section):
+    """Responses that clients may ask for again. With `max_bytes` 0 none is kept."""
+
+    max_count: Count
+    max_bytes: Bytes
+    max_age_s: Seconds
+
+
 class LoggingSettings(_Section):
     """What is logged, and how it looks."""
 
@@ -176,6 +184,7 @@ class Settings(BaseSettings):
     engine: EngineSettings
     generation: GenerationSettings
     agents: AgentSettings
+    responses: ResponseSettings
     logging: LoggingSettings
 
     @classmethod

@@ -18,6 +18,8 @@ from semantic.adapters.inbound.last_resort import LastResortMiddleware
 from semantic.adapters.inbound.limits import Limits
 from semantic.adapters.inbound.openai import openai_router
 from semantic.adapters.inbound.request_id import RequestIdMiddleware
+from semantic.adapters.inbound.responses import Surroundings, responses_router
+from semantic.application.response_history import ResponseHistory
 from semantic.domain.errors import SemanticError
 from semantic.ports.clock import Clock
 from semantic.ports.inference import Inference
@@ -28,7 +30,7 @@ def _random_id() -> str:
     return uuid4().hex
 
 
-def create_app(
+def create_app(  # noqa: PLR0913 - everything that the ways in stand on comes in here
     inference: Inference,
     telemetry: Telemetry,
     clock: Clock,
@@ -36,9 +38,11 @@ def create_app(
     *,
     new_id: Callable[[], str] = _random_id,
     admin: AdminAccess | None = None,
+    history: ResponseHistory | None = None,
 ) -> FastAPI:
     """Build the application. It starts and stops nothing. Without `admin` nobody administers it.
 
+    Without `history` no response is kept to be gone on from.
     There is no CORS: no web page may read what a local server answers. The interactive
     documentation is off, because it loads scripts from elsewhere.
     """
@@ -61,6 +65,8 @@ def create_app(
     app.add_exception_handler(SemanticError, answer_error)
     app.add_exception_handler(HTTPException, answer_http_error)
     app.include_router(openai_router(inference, telemetry, clock, limits, new_id))
+    around = Surroundings(inference, telemetry, clock, limits, new_id, history)
+    app.include_router(responses_router(around))
     app.include_router(health_router(inference))
     if admin:
         app.include_router(admin_router(admin))

@@ -42,6 +42,21 @@ class BodyTooLargeError(InvalidRequestError):
     """The request's body exceeds what this server reads."""
 
 
+class ResponseNotFoundError(InvalidRequestError):
+    """No response of that id is kept here."""
+
+    def __init__(self, response: str) -> None:
+        super().__init__(f"Response with id '{response}' not found.", field="response_id")
+
+
+class PreviousResponseNotFoundError(InvalidRequestError):
+    """What a response was to go on from is not kept here, or not whole."""
+
+    def __init__(self, response: str) -> None:
+        message = f"Previous response with id '{response}' not found."
+        super().__init__(message, field="previous_response_id")
+
+
 class ServerStoppingError(SemanticError):
     """The server stops, and waits no longer for a request to be over."""
 
@@ -60,6 +75,8 @@ _KINDS: dict[type[Exception], _Kind] = {
     ContextLengthError: _Kind(400, _INVALID, "context_length_exceeded"),
     KVBudgetError: _Kind(413, _INVALID, "kv_budget_exceeded"),
     BodyTooLargeError: _Kind(413, _INVALID, "body_too_large"),
+    ResponseNotFoundError: _Kind(404, _INVALID, "response_not_found"),
+    PreviousResponseNotFoundError: _Kind(404, _INVALID, "previous_response_not_found"),
     AgentNotFoundError: _Kind(404, _INVALID, "agent_not_found"),
     AgentBusyError: _Kind(409, _INVALID, "agent_busy"),
     ModelNotFoundError: _Kind(404, _INVALID, "model_not_found"),
