@@ -110,10 +110,13 @@ async def _answered(request: Request, turn: Turn, around: Surroundings) -> Respo
     begun = BegunAnswer(await around.inference.generate(turn.asked(request)))
     answer, patience_s = turn.answer(around), around.limits.ping_interval_s
     try:
-        headers = await begun.headers(patience_s)
+        headers = await while_connected(request.receive, begun.headers(patience_s))
     except BaseException:
         await close(begun)
         raise
+    if headers is None:
+        await close(begun)
+        return Response(status_code=HTTPStatus.NO_CONTENT)
     if turn.tools.ignored:
         headers[IGNORED] = ", ".join(turn.tools.ignored)
     if turn.body.stream:
