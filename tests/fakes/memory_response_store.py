@@ -31,6 +31,10 @@ class MemoryResponseStore:
         self._check()
         return self._kept.pop((tenant, response), None) is not None
 
+    def count(self) -> int:
+        """How many are kept."""
+        return len(self._kept)
+
     def damage(self, response: StoredResponse) -> None:
         """Make a response one that cannot be trusted."""
         self._kept.pop((response.tenant, response.id), None)

@@ -215,6 +215,8 @@ def _type_of(found: object) -> object:
 
 
 def _known(found: object) -> object:
+    if not isinstance(found, dict):
+        raise PydanticCustomError("no_item", "an item must be an object")
     kind = _type_of(found)
     if not isinstance(kind, str) or kind not in _TAGS:
         message = "items of the type {kind} are not supported"

@@ -1,5 +1,6 @@
 """The routes under /v1/responses."""
 
+from collections.abc import AsyncGenerator
 from http import HTTPStatus
 
 from fastapi import APIRouter
@@ -22,13 +23,18 @@ from semantic.adapters.inbound.responses.past import (
 )
 from semantic.adapters.inbound.responses.request import CountRequest, ResponseRequest
 from semantic.adapters.inbound.responses.surroundings import Surroundings
+from semantic.adapters.inbound.responses.truncation import admitted
 from semantic.adapters.inbound.responses.turn import Turn, turn_of
 from semantic.adapters.inbound.reuse_headers import PREFIX, BegunAnswer
+from semantic.domain.chat import GenerationEvent
 from semantic.domain.errors import InvalidRequestError
 from semantic.domain.stored_response import ResponseId, StoredResponse
 
 IGNORED = PREFIX + "Ignored"
 """Names what was asked for and left out."""
+
+_FIELDS = {"messages": "input", "max_tokens": "max_output_tokens", "logprobs": "top_logprobs"}
+"""What the domain calls by another name."""
 
 
 def responses_router(around: Surroundings) -> APIRouter:
@@ -105,9 +111,20 @@ async def _kept(request: Request, response_id: str, around: Surroundings) -> Sto
     return found
 
 
+async def _admitted(
+    request: Request, turn: Turn, around: Surroundings
+) -> AsyncGenerator[GenerationEvent, None]:
+    truncates = turn.body.truncation == "auto"
+    try:
+        return await admitted(around.inference, turn.asked(request), truncates=truncates)
+    except InvalidRequestError as error:
+        error.field = _FIELDS.get(error.field or "", error.field)
+        raise
+
+
 async def _answered(request: Request, turn: Turn, around: Surroundings) -> Response:
     # Awaited before the response begins: what is wrong so far still gets its own status.
-    begun = BegunAnswer(await around.inference.generate(turn.asked(request)))
+    begun = BegunAnswer(await _admitted(request, turn, around))
     answer, patience_s = turn.answer(around), around.limits.ping_interval_s
     try:
         headers = await while_connected(request.receive, begun.headers(patience_s))
