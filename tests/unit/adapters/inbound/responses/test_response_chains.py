@@ -6,6 +6,9 @@ from dataclasses import replace
 import httpx
 import openai
 import pytest
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+from starlette.requests import Request
+from starlette.responses import Response
 from tests.fakes.fixed_clock import FixedClock
 from tests.fakes.memory_response_store import MemoryResponseStore
 from tests.fakes.recorded_telemetry import RecordedTelemetry
@@ -13,6 +16,8 @@ from tests.fakes.scripted_inference import TIMINGS, ScriptedInference, answer
 from tests.unit.adapters.inbound.conftest import LIMITS, Stage, served
 
 from semantic.adapters.inbound.app import create_app
+from semantic.adapters.inbound.caller import Caller
+from semantic.application.response_history import ResponseHistory
 from semantic.domain.chat import (
     CallDelta,
     CallStarted,
@@ -25,7 +30,7 @@ from semantic.domain.chat import (
     Started,
     Usage,
 )
-from semantic.domain.ids import DEFAULT_TENANT
+from semantic.domain.ids import DEFAULT_TENANT, TenantId
 from semantic.domain.stored_response import ResponseId
 from semantic.domain.tools import ToolCall
 
@@ -239,7 +244,7 @@ class TestKept:
             sdk.responses.retrieve(made.id, stream=True)
         for wrong in ({"limit": 0}, {"limit": 101}, {"after": "item_0"}):
             with pytest.raises(openai.BadRequestError):
-                sdk.responses.input_items.list(made.id, **wrong)  # type: ignore[arg-type]  # as it comes
+                sdk.responses.input_items.list(made.id, **wrong)
 
 
 class TestReferences:
@@ -324,3 +329,36 @@ def test_a_server_may_keep_nothing(forgetful: str) -> None:
 def text_of(item: object) -> str:
     content = getattr(item, "content", [])
     return "".join(part.text for part in content)
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[str]:
+    """A server for several tenants, who say themselves who they are."""
+    telemetry = RecordedTelemetry()
+    history = ResponseHistory(MemoryResponseStore(), telemetry)
+    app = create_app(ScriptedInference(), telemetry, FixedClock(), LIMITS, history=history)
+
+    async def let_in(request: Request, call_next: RequestResponseEndpoint) -> Response:
+        request.state.caller = Caller(TenantId(request.headers["X-Tenant"]))
+        return await call_next(request)
+
+    app.add_middleware(BaseHTTPMiddleware, dispatch=let_in)
+    with served(app) as base:
+        yield base
+
+
+def test_tenants_know_nothing_of_each_others_responses(shared: str) -> None:
+    url, body = f"{shared}/v1/responses", {"model": MODEL, "input": "hi"}
+    mine, theirs = {"X-Tenant": "a"}, {"X-Tenant": "b"}
+    made = httpx.post(url, json=body, headers=mine).json()["id"]
+    on = {**body, "previous_response_id": made}
+    reference = {
+        **body,
+        "input": [{"type": "item_reference", "id": made.replace("resp", "msg") + "_0"}],
+    }
+    assert httpx.get(f"{url}/{made}", headers=theirs).status_code == 404
+    assert httpx.delete(f"{url}/{made}", headers=theirs).status_code == 404
+    assert httpx.post(url, json=on, headers=theirs).status_code == 404
+    assert httpx.post(url, json=reference, headers=theirs).status_code == 400
+    assert httpx.post(url, json=on, headers=mine).status_code == 200
+    assert httpx.post(url, json=reference, headers=mine).status_code == 200

@@ -278,17 +278,39 @@ def test_a_request_arrives_in_the_terms_of_the_domain(asked: Asked) -> None:
     assert found.agent.name == "me"
 
 
+UNSAID = (
+    "text",
+    "reasoning",
+    "include",
+    "tools",
+    "tool_choice",
+    "top_logprobs",
+    "temperature",
+    "top_p",
+    "metadata",
+    "instructions",
+    "max_output_tokens",
+    "background",
+    "prompt",
+    "conversation",
+    "truncation",
+    "stream",
+    "previous_response_id",
+    "parallel_tool_calls",
+    "user",
+    "store",
+    "prompt_cache_key",
+    "moderation",
+)
+
+
 @pytest.mark.parametrize(
     "fields",
     [
         {},
         {"text": {"format": {"type": "text"}}},
         {"text": {}, "reasoning": {}, "include": [], "tools": [], "top_logprobs": 0},
-        dict.fromkeys(
-            """text reasoning include tools tool_choice top_logprobs temperature top_p metadata
-            instructions max_output_tokens background prompt conversation truncation stream
-            previous_response_id parallel_tool_calls user store prompt_cache_key moderation""".split()
-        ),
+        dict.fromkeys(UNSAID),
     ],
 )
 def test_what_is_not_said_is_left_to_the_domain(asked: Asked, fields: Json) -> None:

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 import openai
@@ -37,13 +38,43 @@ from semantic.domain.errors import ContextLengthError, EngineError, PoolExhauste
 from semantic.domain.reuse import MissCause, Reuse
 
 Plays = Callable[..., ScriptedInference]
+Json = dict[str, Any]
 
 MODEL = "scripted"
 PATIENCE_S = 5.0
-KEYS = """id object created_at completed_at status incomplete_details model previous_response_id
-instructions output error tools tool_choice truncation parallel_tool_calls text top_p
-presence_penalty frequency_penalty top_logprobs temperature reasoning usage max_output_tokens
-max_tool_calls store background service_tier metadata safety_identifier prompt_cache_key""".split()
+KEYS = (
+    "id",
+    "object",
+    "created_at",
+    "completed_at",
+    "status",
+    "incomplete_details",
+    "model",
+    "previous_response_id",
+    "instructions",
+    "output",
+    "error",
+    "tools",
+    "tool_choice",
+    "truncation",
+    "parallel_tool_calls",
+    "text",
+    "top_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "top_logprobs",
+    "temperature",
+    "reasoning",
+    "usage",
+    "max_output_tokens",
+    "max_tool_calls",
+    "store",
+    "background",
+    "service_tier",
+    "metadata",
+    "safety_identifier",
+    "prompt_cache_key",
+)
 """All that Open Responses requires of a response."""
 
 USAGE = Usage(prompt_tokens=10, cached_tokens=4, completion_tokens=7, reasoning_tokens=2)
@@ -79,7 +110,7 @@ def post(stage: Stage, **fields: object) -> httpx.Response:
     return httpx.post(f"{stage.base}/v1/responses", json={"model": MODEL, "input": "hi", **fields})
 
 
-def events(response: httpx.Response) -> list[dict[str, object]]:
+def events(response: httpx.Response) -> list[Json]:
     """The data of a stream, whose lines name each event as its data does."""
     found, name = [], None
     for line in response.text.split("\n"):
@@ -232,7 +263,7 @@ class TestStream:
     def test_events_name_their_item_and_its_place(self, plays: Plays, stage: Stage) -> None:
         plays(*FULL)
         found = events(post(stage, stream=True))
-        output = found[-1]["response"]["output"]  # type: ignore[index]  # JSON
+        output = found[-1]["response"]["output"]
         for event in found:
             if "output_index" not in event:
                 continue
@@ -247,7 +278,7 @@ class TestStream:
         plays(*FULL)
         whole = post(stage).json()
         streamed = events(post(stage, stream=True))[-1]["response"]
-        text = json.dumps(streamed).replace(streamed["id"][5:], whole["id"][5:])  # type: ignore[index]  # JSON
+        text = json.dumps(streamed).replace(streamed["id"][5:], whole["id"][5:])
         assert json.loads(text) == whole
 
     def test_the_client_reads_a_stream(self, plays: Plays, sdk: openai.OpenAI) -> None:
@@ -308,7 +339,7 @@ class TestLogprobs:
         plays(*SCORED)
         found = events(post(stage, stream=True, include=["message.output_text.logprobs"]))
         deltas = [one for one in found if one["type"] == "response.output_text.delta"]
-        told = [(one["delta"], len(one["logprobs"])) for one in deltas]  # type: ignore[arg-type]  # JSON
+        told = [(one["delta"], len(one["logprobs"])) for one in deltas]
         assert told == [("H", 1), ("é", 2), ("", 1)]
 
     def test_nobody_is_told_who_does_not_ask(self, plays: Plays, stage: Stage) -> None:
@@ -362,9 +393,12 @@ class TestTools:
         tool = {"type": "custom", "name": "patch", "description": "Patches.", "format": grammar}
         if stream:
             with sdk.responses.stream(model=MODEL, input="hi", tools=[tool]) as found:  # type: ignore[list-item]  # plain JSON
-                call = found.get_final_response().output[0]
+                [call] = (item for item in found.get_final_response().output)
+                assert isinstance(call, ResponseCustomToolCall)
         else:
-            call = sdk.responses.create(model=MODEL, input="hi", tools=[tool]).output[0]  # type: ignore[list-item]  # plain JSON
+            [made] = sdk.responses.create(model=MODEL, input="hi", tools=[tool]).output  # type: ignore[list-item]  # plain JSON
+            assert isinstance(made, ResponseCustomToolCall)
+            call = made
         assert isinstance(call, ResponseCustomToolCall)
         assert (call.name, call.input, call.call_id) == ("patch", "a\nb", "call_a")
         shown = inference.requests[0].use.tools[0]
@@ -423,9 +457,9 @@ class TestErrors:
         assert (error["type"], error["code"]) == ("error", "engine_unavailable")
         assert failed["type"] == "response.failed"
         response = failed["response"]
-        assert response["status"] == "failed"  # type: ignore[index]  # JSON
-        assert response["error"]["code"] == "server_error"  # type: ignore[index]  # JSON
-        assert response["output"][0]["content"][0]["text"] == "x"  # type: ignore[index]  # JSON
+        assert response["status"] == "failed"
+        assert response["error"]["code"] == "server_error"
+        assert response["output"][0]["content"][0]["text"] == "x"
         assert "boom" not in json.dumps(failed)
         assert inference.closed.wait(PATIENCE_S)
 
