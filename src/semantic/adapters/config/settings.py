@@ -217,6 +217,14 @@ class AgentSettings(_Section):
         return _listed(self.named_by)
 
 
+class ResponseSettings(_Section):
+    """Responses that clients may ask for again. With `max_bytes` 0 none is kept."""
+
+    max_count: Count
+    max_bytes: Bytes
+    max_age_s: Seconds
+
+
 class LoggingSettings(_Section):
     """What is logged, and how it looks."""
 
@@ -241,6 +249,7 @@ class Settings(BaseSettings):
     engine: EngineSettings
     generation: GenerationSettings
     agents: AgentSettings
+    responses: ResponseSettings
     logging: LoggingSettings
 
     @classmethod

@@ -31,6 +31,8 @@ from semantic.adapters.inbound.openai import openai_router
 from semantic.adapters.inbound.own_hosts import OwnHostsMiddleware
 from semantic.adapters.inbound.rate_limit import RateLimitMiddleware
 from semantic.adapters.inbound.request_id import RequestIdMiddleware, request_id_of
+from semantic.adapters.inbound.responses import Surroundings, responses_router
+from semantic.application.response_history import ResponseHistory
 from semantic.domain.errors import SemanticError
 from semantic.ports.clock import Clock
 from semantic.ports.inference import Inference
@@ -51,12 +53,13 @@ def create_app(  # noqa: PLR0913 - each is another port, or an operator's choice
     admin: AdminAccess | None = None,
     doors: Doors | None = None,
     named_by: NamedBy = NAMED_BY,
+    history: ResponseHistory | None = None,
 ) -> FastAPI:
     """Build the application. It starts and stops nothing. Without `admin` nobody administers it.
 
     Without `doors` all are open, and no web page may read what is answered. `named_by`: what a
-    request may name its agent by. The interactive documentation is off, because it loads scripts
-    from elsewhere.
+    request may name its agent by. Without `history` no response is kept to be gone on from. The
+    interactive documentation is off, because it loads scripts from elsewhere.
     """
     app = FastAPI(
         openapi_url=None,
@@ -86,6 +89,8 @@ def create_app(  # noqa: PLR0913 - each is another port, or an operator's choice
     app.add_exception_handler(HTTPException, answer_http_error)
     app.include_router(openai_router(inference, telemetry, clock, limits, new_id))
     app.include_router(anthropic_router(inference, telemetry, limits, new_id))
+    around = Surroundings(inference, telemetry, clock, limits, new_id, history)
+    app.include_router(responses_router(around))
     app.include_router(health_router(inference))
     if admin:
         app.include_router(admin_router(admin))
