@@ -120,7 +120,8 @@ def test_two_turns_with_a_call(client: anthropic.Anthropic, *, stream: bool) -> 
             "extra_headers": {"X-Agent-ID": f"caller-{stream}"},
         }
         if not stream:
-            return client.messages.create(**fields)
+            whole: Message = client.messages.create(**fields)
+            return whole
         with client.messages.stream(**fields) as events:
             told: Message = events.get_final_message()
             return told
