@@ -169,6 +169,7 @@ def build(settings: Settings, admin_token: str) -> Application:
             spec is None or spec.resume_rule.anywhere,
             capabilities.vocab_size,
             _max_kv_tokens(engine_parts),
+            rules=settings.prompt.rules,
         ),
         engine,
         agents,
@@ -176,6 +177,7 @@ def build(settings: Settings, admin_token: str) -> Application:
             settings.generation.default_max_tokens,
             settings.store.commit_timeout_s,
             awaits_commit=settings.store.durability == "full",
+            recent_turns=settings.agents.recent_turns,
         ),
         Surroundings(clock, telemetry, partial(randbits, SEED_BITS)),
     )

@@ -474,7 +474,7 @@ class TestMemoryThatFails:
                     raise RuntimeError("no space left for logs")
 
         server.tokenizer.failing = True
-        server.generation._telemetry = Broken()
+        server.generation._turns._telemetry = Broken()
         with pytest.raises(EngineError, match="no space left"):
             server.ask("hello")
 
