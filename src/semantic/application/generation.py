@@ -16,15 +16,17 @@ from semantic.application.answer_clock import AnswerClock
 from semantic.application.answer_events import AnswerEvents
 from semantic.application.answer_stream import AnswerStream
 from semantic.application.chain import Chain
-from semantic.application.engine_job import Job, JobEnded, JobFailed
+from semantic.application.engine_job import Job, JobEnded, JobFailed, JobStarted
 from semantic.application.engine_loop import EngineLoop
 from semantic.application.heard_answer import HeardAnswer
 from semantic.application.job_events import JobEvents
+from semantic.application.miss_report import Comparison, MissReport
 from semantic.application.prompts import Prompt, Prompts
 from semantic.application.recent_turns import RecentTurns
 from semantic.application.text_stream import TextStream
 from semantic.application.turn_memory import OpenTurn, TurnMemory
 from semantic.domain.answer_length import AnswerLength
+from semantic.domain.cache_spec import BLOCK_SIZE
 from semantic.domain.chat import (
     Conversation,
     Finished,
@@ -114,6 +116,8 @@ class Generation:
             surroundings.telemetry,
             limits.commit_timeout_s,
         )
+        near = 0 if model.resumes_anywhere else BLOCK_SIZE
+        self._misses = MissReport(self._prompts, limits.recent_turns, near=near)
         self._limits = limits
         self._length = AnswerLength(
             model.info.max_context, limits.default_max_tokens, model.max_kv_tokens
@@ -145,11 +149,16 @@ class Generation:
             prompt = await self._prompts.of(request.prompt, turn.branches)
             # What the model is shown is what it is held to.
             request = replace(request, prompt=prompt.said)
+            compared = await self._misses.compared(request, turn, prompt)
             constraint = self._constraint(request)
-            max_tokens = self._length.of(len(prompt.tokens), request.sampling.max_tokens)
-            answer = _Answer(
-                request, prompt, turn, max_tokens, SequenceId(next(self._ids)), clock, constraint
+            raw = isinstance(prompt.said, RawPrompt)
+            max_tokens = self._length.of(
+                len(prompt.tokens),
+                request.sampling.max_tokens,
+                "prompt" if raw else "messages",
             )
+            number = SequenceId(next(self._ids))
+            answer = _Answer(request, prompt, turn, compared, max_tokens, number, clock, constraint)
             stream = await self._submit(answer)
         except BaseException:
             self._turns.close(turn)
@@ -219,6 +228,8 @@ class Generation:
                 self._engine.cancel(answer.sequence)
                 return
             timings = answer.clock.timings()
+            generated = ended.remembered or ()
+            self._misses.answered(answer.request, turn, answer.compared, generated)
             saving = await self._turns.remember(turn, answer.prompt, ended, heard.message)
             if saving and self._limits.awaits_commit:
                 await self._turns.safe(turn, saving)
@@ -241,7 +252,9 @@ class Generation:
         while True:
             event = await events.next()
             for one in told.of(event):
-                if isinstance(one, Started) or not answer.only_warms:
+                if isinstance(one, Started) and isinstance(event, JobStarted):
+                    stream.put(replace(one, reuse=answer.compared.reuse(event)))
+                elif not answer.only_warms:
                     heard.hear(one)
                     stream.put(one)
             match event:
@@ -259,6 +272,7 @@ class _Answer:
     request: GenerationRequest
     prompt: Prompt
     turn: OpenTurn
+    compared: Comparison
     max_tokens: int
     sequence: SequenceId
     clock: AnswerClock

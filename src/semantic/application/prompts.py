@@ -69,8 +69,13 @@ class Prompts:
             return Prompt(asked, "", Recall(), Segment("", asked.prompt))
         prompt = await self._text.done(lambda: self._tokenized(asked, branches))
         if not prompt.tokens:
-            raise InvalidRequestError("the messages hold no text", field="messages")
+            field = "prompt" if isinstance(asked, RawPrompt) else "messages"
+            raise InvalidRequestError(f"there is no text in {field}", field=field)
         return prompt
+
+    async def text_of(self, ids: tuple[TokenId, ...]) -> str:
+        """The text that ids stand for."""
+        return await self._text.done(lambda: self._tokenizer.decode(ids))
 
     async def turn(
         self, prompt: Prompt, ids: tuple[TokenId, ...] | None, answer: ChatMessage

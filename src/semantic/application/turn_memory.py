@@ -20,11 +20,15 @@ from semantic.ports.telemetry import Telemetry
 
 @dataclass(frozen=True, slots=True)
 class OpenTurn:
-    """A request and what is remembered of who asks; `agent` is None if it names none."""
+    """A request and what is remembered of who asks; `agent` is None if it names none.
+
+    `elsewhere`: whether the agent is known to another model, and to this one not.
+    """
 
     tenant: TenantId
     agent: OpenAgent | None
     branches: tuple[Branch, ...]
+    elsewhere: bool = False
 
 
 class TurnMemory:
@@ -50,7 +54,7 @@ class TurnMemory:
             known = self._recent.branches(request.tenant)
             return OpenTurn(request.tenant, None, known)
         agent = await self._agents.open(request.agent, request.tenant)
-        return OpenTurn(request.tenant, agent, agent.record.branches)
+        return OpenTurn(request.tenant, agent, agent.record.branches, agent.elsewhere)
 
     def close(self, turn: OpenTurn) -> None:
         """The turn is over."""

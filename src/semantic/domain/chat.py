@@ -94,7 +94,8 @@ class GenerationRequest:
     """One wish for an answer. `agent` is None for an anonymous request.
 
     With `sampling.max_tokens` 0 the prompt is computed and remembered, and nothing is answered.
-    With `json` the text of the answer is held to a form.
+    With `json` the text of the answer is held to a form. `compared_to` is an earlier request, with
+    which it is to be compared where what is reused is told.
     """
 
     request_id: RequestId
@@ -104,6 +105,7 @@ class GenerationRequest:
     agent: AgentId | None = None
     tenant: TenantId = DEFAULT_TENANT
     json: JsonAnswer | None = None
+    compared_to: RequestId | None = None
 
     @property
     def use(self) -> ToolUse:

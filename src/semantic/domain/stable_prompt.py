@@ -9,6 +9,7 @@ import enum
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from semantic.domain.chat import ChatMessage, Conversation, Role
 from semantic.domain.json_order import ordered_arguments, ordered_schema
@@ -37,15 +38,15 @@ _BILLING = re.compile(
 )
 """Fields that end with a semicolon: what follows the last one may be text of the next block."""
 
-_LEFT = (
+_USAGE = r"(?:Token usage|USD budget): \$?[\d.,]+/\$?[\d.,]+; \$?[\d.,]+ remaining"
+_TAGGED = (
     r"<total_tokens>\s*[\d,]+ tokens left\s*</total_tokens>"
-    r"|<system_warning>\s*Token usage: [\d,]+/[\d,]+; [\d,]+ remaining\s*</system_warning>"
+    rf"|<system_warning>\s*{_USAGE}\s*</system_warning>"
 )
-_REMINDER = (
-    rf"<system-reminder>\s*(?:{_LEFT}|Token usage: [\d,]+/[\d,]+; [\d,]+ remaining)\s*"
-    rf"</system-reminder>|{_LEFT}"
-)
+_REMINDER = rf"<system-reminder>\s*(?:{_TAGGED}|{_USAGE})\s*</system-reminder>|{_TAGGED}"
 _REMINDERS = re.compile(_REMINDER)
+_SYSTEM_REMINDERS = re.compile(rf"{_REMINDER}|^{_USAGE}$", re.MULTILINE)
+"""Where no user speaks, a line that says nothing else is one, too."""
 _LAST_REMINDER = re.compile(rf"(?:{_REMINDER})\s*\Z")
 
 _PARAGRAPH = "\n\n"
@@ -99,8 +100,8 @@ def _without_billing(text: str) -> str:
     return _BILLING.sub("", text)
 
 
-def _without_reminders(text: str) -> str:
-    first, *others = _REMINDERS.split(text)
+def _without_reminders(text: str, reminders: re.Pattern[str] = _REMINDERS) -> str:
+    first, *others = reminders.split(text)
     for piece in others:
         before, after = first.rstrip(), piece.lstrip()
         first = before + (_PARAGRAPH if before and after else "") + after
@@ -116,7 +117,7 @@ def _without_last_reminder(text: str) -> str:
 _CHANGES: dict[Role, tuple[tuple[Rule, Callable[[str], str]], ...]] = {
     Role.SYSTEM: (
         (Rule.BILLING_HEADER, _without_billing),
-        (Rule.TOKEN_REMINDERS, _without_reminders),
+        (Rule.TOKEN_REMINDERS, partial(_without_reminders, reminders=_SYSTEM_REMINDERS)),
     ),
     Role.USER: ((Rule.TOKEN_REMINDERS, _without_reminders),),
     Role.ASSISTANT: ((Rule.ANSWER_ENDS, str.rstrip),),

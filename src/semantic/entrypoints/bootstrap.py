@@ -111,6 +111,7 @@ def build(settings: Settings, admin_token: str) -> Application:
     lock.acquire()
     secret = secret_file.opened(root)
     blocks, records = IndexedBlocks(root, telemetry, clock), AgentFiles(root, telemetry)
+    namespaces = blocks.index.namespaces()
     keeper = _keeper(settings.store, blocks, clock, telemetry)
     writes = WriteBehind(blocks, records, settings.store.queue_bytes, telemetry, keeper)
     tiers = TieredStore(blocks, writes)
@@ -160,7 +161,8 @@ def build(settings: Settings, admin_token: str) -> Application:
     capabilities = model.executor.capabilities
     info = ModelInfo(model.model_id, model.created, capabilities.max_context)
     spec = capabilities.spec
-    remembered = AgentLimits(settings.agents.max_branches, silence_s)
+    others = tuple(one for one in namespaces if one != capabilities.namespace)
+    remembered = AgentLimits(settings.agents.max_branches, silence_s, others)
     agents = Agents(records, writes, capabilities.namespace, remembered, clock, telemetry)
     generation = Generation(
         AnsweringModel(

@@ -46,3 +46,10 @@ def test_what_never_fits_is_refused_with_the_numbers(
         budget.of(prompt, wanted)
     assert caught.value.field == field
     assert all(number in str(caught.value) for number in numbers)
+
+
+@pytest.mark.parametrize("budget", [FREE, TIGHT])
+def test_what_was_sent_is_called_by_its_name(budget: AnswerLength) -> None:
+    with pytest.raises(InvalidRequestError, match="the prompt takes 70 tokens") as caught:
+        AnswerLength(budget.max_context - 30, 10, budget.max_kv).of(70, None, "prompt")
+    assert caught.value.field == "prompt"

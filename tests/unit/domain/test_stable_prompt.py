@@ -78,6 +78,18 @@ class TestTokenReminders:
     def test_that_are_a_message_of_their_own_take_it_along(self) -> None:
         assert contents(USER, ChatMessage(Role.SYSTEM, LEFT.format(1)), USER) == ["hello", "hello"]
 
+    def test_in_a_line_of_their_own_go_where_no_user_speaks(self) -> None:
+        said = "Be kind.\n\nToken usage: 1020/999936; 998916 remaining\n\nToday is Monday."
+        assert contents(USER, ChatMessage(Role.SYSTEM, said)) == [
+            "hello",
+            "Be kind.\n\nToday is Monday.",
+        ]
+        assert contents(ChatMessage(Role.USER, said)) == [said]
+
+    def test_of_money_are_reminders_too(self) -> None:
+        note = ChatMessage(Role.SYSTEM, "USD budget: $0.25/$5; $4.75 remaining")
+        assert contents(USER, note, USER) == ["hello", "hello"]
+
     def test_within_what_a_tool_returned_stay(self) -> None:
         said = f"line 1\n{LEFT.format(1)}\nline 3"
         assert contents(USER, ChatMessage(Role.TOOL, said)) == ["hello", said]
