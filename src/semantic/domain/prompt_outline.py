@@ -81,7 +81,7 @@ def expected(now: Outline, before: Outline) -> Expectation:
 def reusable_of(same: int, known: int, prompt: int) -> int:
     """Tokens whose KV can be there if `same` of `known` ones begin a prompt of that length.
 
-    Of what was known the last token has none yet, and of the prompt one is always computed.
+    Of what was known the last token may have none yet, and of a prompt one is always computed.
     """
     return max(0, min(same, known - 1, prompt - 1))
 

@@ -1,4 +1,4 @@
-"""What the engine tells of the blocks that a prompt begins with: their tier, and what is in the way."""
+"""What the engine tells of how a prompt begins: tiers, and what is in the way of more."""
 
 from tests.fakes.scripted_executor import HYBRID, NAMESPACE, ScriptedExecutor
 from tests.fakes.small_engine import Listener, SmallEngine
