@@ -11,6 +11,7 @@ from semantic.domain.chat import FinishReason
 from semantic.domain.errors import SemanticError
 from semantic.domain.ids import TokenId
 from semantic.domain.prefix_index import BlockUse
+from semantic.domain.reuse import MissCause
 from semantic.domain.sampling import TokenLogprobs
 from semantic.domain.sequence import Sequence
 from semantic.domain.step_plan import SampledToken
@@ -28,9 +29,14 @@ class ScoredId:
 
 @dataclass(frozen=True, slots=True)
 class JobStarted:
-    """Prefill begins; `cached_tokens` of the prompt are reused."""
+    """Prefill begins; `cached_tokens` of the prompt are reused, `warm_tokens` of them were read.
+
+    `obstacle` is why it is not more of what the engine knows, if it is not all.
+    """
 
     cached_tokens: int
+    warm_tokens: int = 0
+    obstacle: MissCause | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +89,7 @@ class Loading:
     The parts that are there are `held`, and pinned in memory meanwhile; the bytes of those that
     are `missing` are told with them. They are read once it is its turn, from `begun` on. Once one
     has `failed`, another way to begin has to be found. No more than `most_bytes` are to be read.
+    Those that had to be waited for are `cold`; the `obstacle` is what keeps it from more.
     """
 
     asked: float
@@ -93,11 +100,19 @@ class Loading:
     begun: float | None = None
     failed: bool = False
     most_bytes: int | None = None
+    cold: set[PartId] = field(default_factory=set)
+    obstacle: MissCause | None = None
 
     @property
     def num_tokens(self) -> int:
         """Tokens of the prompt that are to be restored."""
         return sum(use.length for use in self.uses)
+
+    @property
+    def started(self) -> JobStarted:
+        """What is told once the blocks are attached."""
+        warm = sum(use.length for use in self.uses if not self.cold.isdisjoint(use.ids))
+        return JobStarted(self.num_tokens, warm, self.obstacle)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,11 +39,11 @@ class UnfinishedJobs:
         return [job for job in self.by_id.values() if job.sequence.state in _IN_ENGINE]
 
     @staticmethod
-    def start(job: Job, cached_tokens: int) -> None:
+    def start(job: Job, started: JobStarted) -> None:
         """Tell that prefill begins, unless that has been told."""
         if not job.started:
             job.started = True
-            job.emit(JobStarted(cached_tokens))
+            job.emit(started)
 
     @staticmethod
     def progress(job: Job) -> None:
@@ -76,7 +76,7 @@ class UnfinishedJobs:
 
     def end(self, job: Job, reason: FinishReason) -> None:
         """Keep all that was computed, and close the job."""
-        self.start(job, 0)
+        self.start(job, JobStarted(0))
         if rest := job.finish():
             job.emit(rest)
         if job.sequence.num_computed:

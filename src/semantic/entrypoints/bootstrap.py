@@ -149,6 +149,7 @@ def build(settings: Settings, admin_token: str, *, reachable: bool = False) -> A
     lock.acquire()
     secret = secret_file.opened(root)
     blocks, records = IndexedBlocks(root, telemetry, clock), AgentFiles(root, telemetry)
+    namespaces = blocks.index.namespaces()
     keeper = _keeper(settings.store, blocks, clock, telemetry)
     writes = WriteBehind(blocks, records, settings.store.queue_bytes, telemetry, keeper)
     tiers = TieredStore(blocks, writes)
@@ -198,7 +199,8 @@ def build(settings: Settings, admin_token: str, *, reachable: bool = False) -> A
     capabilities = model.executor.capabilities
     info = ModelInfo(model.model_id, model.created, capabilities.max_context)
     spec = capabilities.spec
-    remembered = AgentLimits(settings.agents.max_branches, silence_s)
+    others = tuple(one for one in namespaces if one != capabilities.namespace)
+    remembered = AgentLimits(settings.agents.max_branches, silence_s, others)
     agents = Agents(records, writes, capabilities.namespace, remembered, clock, telemetry)
     generation = Generation(
         AnsweringModel(
@@ -207,6 +209,7 @@ def build(settings: Settings, admin_token: str, *, reachable: bool = False) -> A
             spec is None or spec.resume_rule.anywhere,
             capabilities.vocab_size,
             _max_kv_tokens(engine_parts),
+            rules=settings.prompt.rules,
         ),
         engine,
         agents,
@@ -214,6 +217,7 @@ def build(settings: Settings, admin_token: str, *, reachable: bool = False) -> A
             settings.generation.default_max_tokens,
             settings.store.commit_timeout_s,
             awaits_commit=settings.store.durability == "full",
+            recent_turns=settings.agents.recent_turns,
         ),
         Surroundings(clock, telemetry, partial(randbits, SEED_BITS)),
     )
