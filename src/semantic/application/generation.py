@@ -15,6 +15,7 @@ from semantic.application.agents import Agents, OpenAgent
 from semantic.application.answer_clock import AnswerClock
 from semantic.application.answer_events import AnswerEvents
 from semantic.application.answer_stream import AnswerStream
+from semantic.application.call_ids import random_call_id
 from semantic.application.chain import Chain
 from semantic.application.engine_job import Job, JobEnded, JobFailed
 from semantic.application.engine_loop import EngineLoop
@@ -23,6 +24,7 @@ from semantic.application.prompts import Prompt, Prompts
 from semantic.application.text_stream import TextStream
 from semantic.domain.agent import Segment
 from semantic.domain.answer_length import AnswerLength
+from semantic.domain.answer_parser import AnswerParser, parser_of
 from semantic.domain.chat import Conversation, Finished, GenerationRequest, RawPrompt, Usage
 from semantic.domain.errors import EngineError, ModelNotFoundError
 from semantic.domain.ids import PUBLIC, SequenceId
@@ -71,6 +73,7 @@ class Surroundings:
     clock: Clock
     telemetry: Telemetry
     new_seed: Callable[[], int]
+    new_call_id: Callable[[], str] = random_call_id
 
 
 class Generation:
@@ -87,6 +90,7 @@ class Generation:
         self._model = model.info
         self._vocab_size = model.vocab_size
         self._new_seed = surroundings.new_seed
+        self._new_call_id = surroundings.new_call_id
         self._tokenizer = model.tokenizer
         self._prompts = Prompts(model.tokenizer, resumes_anywhere=model.resumes_anywhere)
         self._constraints = model.constraints
@@ -163,6 +167,7 @@ class Generation:
 
     async def _submit(self, answer: "_Answer", agent: OpenAgent | None) -> AnswerStream:
         events = JobEvents(self._engine)
+        request = answer.request
         job = Job(
             sequence=Sequence(
                 id=answer.sequence,
@@ -173,7 +178,7 @@ class Generation:
                 tenant=answer.request.tenant,
                 agent=agent.agent.key if agent else None,
             ),
-            text=TextStream(self._tokenizer.decoder(), answer.request.sampling.stop),
+            text=TextStream(self._tokenizer.decoder(), request.sampling.stop, self._parser(answer)),
             stop_tokens=self._tokenizer.stop_tokens,
             emit=events.post,
             chain=Chain(named=agent is not None or answer.request.tenant == PUBLIC),
@@ -185,6 +190,14 @@ class Generation:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return stream
+
+    def _parser(self, answer: "_Answer") -> AnswerParser | None:
+        """Reads the answer; what continues a raw prompt is text and nothing else."""
+        if isinstance(answer.request.prompt, RawPrompt):
+            return None
+        syntax = self._tokenizer.syntax
+        reasons = syntax.begins_in(answer.prompt.text_end)
+        return parser_of(syntax, answer.request.use, reasons=reasons)
 
     async def _drive(
         self,
@@ -207,8 +220,13 @@ class Generation:
             if agent and saving and self._limits.awaits_commit:
                 await self._committed(agent, saving)
                 saving = None
-            usage = Usage(len(answer.prompt.tokens), ended.cached_tokens, len(ended.generated))
-            stream.put(Finished(ended.reason, usage, timings))
+            usage = Usage(
+                len(answer.prompt.tokens),
+                ended.cached_tokens,
+                len(ended.generated),
+                ended.reasoning_tokens,
+            )
+            stream.put(Finished(ended.reason, usage, timings, ended.stop))
         except Exception as error:  # noqa: BLE001 - a bug must not leave the client waiting
             self._telemetry.error("request_failed", error=repr(error))
             stream.fail(EngineError(f"internal error: {error}"))
@@ -222,7 +240,9 @@ class Generation:
         self, answer: "_Answer", events: JobEvents, stream: AnswerStream
     ) -> JobEnded | None:
         """Pass on what the engine tells, to its end; None if it failed."""
-        told = AnswerEvents(self._tokenizer, answer.clock, len(answer.prompt.tokens))
+        told = AnswerEvents(
+            self._tokenizer, answer.clock, len(answer.prompt.tokens), self._new_call_id
+        )
         while True:
             event = await events.next()
             for one in told.of(event):

@@ -81,3 +81,7 @@ class AnswerSyntax:
     calls: CallSyntax = HERMES
     reasoning: ReasoningSyntax | None = None
     harmony: bool = False
+
+    def begins_in(self, prompt: str) -> bool:
+        """Whether an answer to `prompt` begins inside reasoning."""
+        return self.reasoning is not None and prompt.rstrip().endswith(self.reasoning.begin)

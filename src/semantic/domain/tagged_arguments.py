@@ -9,8 +9,6 @@ from collections.abc import Mapping
 
 from semantic.domain.tools import Tool
 
-_COMBINED = ("anyOf", "oneOf")
-
 
 class TaggedArguments:
     """Of one tool's calls."""
@@ -34,24 +32,9 @@ class TaggedArguments:
         return value if isinstance(value, str) and self.is_text(key) else _dumped(value)
 
     def is_text(self, key: str) -> bool:
-        """Whether a value can only be text. So it is where the schema says nothing of it."""
-        return only_text(self._properties.get(key))
-
-
-def only_text(schema: object) -> bool:
-    """Whether all values of a JSON schema are text; one that says nothing counts as such."""
-    if not isinstance(schema, dict):
-        return schema is None
-    if "type" in schema:
-        return schema["type"] in ("string", ["string"])
-    if isinstance(options := schema.get("enum"), list):
-        return all(isinstance(option, str) for option in options)
-    if "const" in schema:
-        return isinstance(schema["const"], str)
-    for word in _COMBINED:
-        if isinstance(parts := schema.get(word), list):
-            return bool(parts) and all(map(only_text, parts))
-    return "$ref" not in schema and "allOf" not in schema
+        """Whether a value can only be text: its schema says so in so many words."""
+        schema = self._properties.get(key)
+        return isinstance(schema, dict) and schema.get("type") == "string"
 
 
 def _parsed(text: str) -> object:

@@ -3,7 +3,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.fakes.answer_syntaxes import KIMI, SYNTAXES
 
@@ -167,6 +167,7 @@ class TestEveryFamily:
             assert len(answer.calls) <= 1
             assert len(answer.content) <= 1 + len(syntax.calls.trigger)
 
+    @settings(max_examples=50)
     @given(data=st.data())
     def test_any_cutting_reads_the_same(self, syntax: AnswerSyntax, data: st.DataObject) -> None:
         calls = written(syntax, PARIS, ROME)
@@ -285,10 +286,11 @@ class TestTaggedArguments:
             ("x", '{"type": "integer"}', '"x"'),
             ("null", '{"type": ["string", "null"]}', "null"),
             ('"a"', '{"anyOf": [{"type": "string"}, {"type": "null"}]}', '"a"'),
-            ("1", '{"enum": ["1", "2"]}', '"1"'),
+            ("a", '{"enum": ["a", "b"]}', '"a"'),
             ("[1,  2]", '{"type": "array"}', "[1, 2]"),
             ("true", '{"$ref": "#/$defs/x"}', "true"),
-            ("true", "{}", '"true"'),
+            ("true", "{}", "true"),
+            ('a "b', "1", '"a \\"b"'),
         ],
     )
     def test_a_values_type_is_the_schemas(self, value: str, schema: str, told: str) -> None:
@@ -305,7 +307,7 @@ class TestTaggedArguments:
     )
     def test_what_is_written_is_read_again(self, value: object, schema: str) -> None:
         tagged = TaggedArguments(Tool("t", parameters='{"properties": {"a": ' + schema + "}}"))
-        if isinstance(value, str) or not tagged.is_text("a"):
+        if isinstance(value, str) or not tagged.is_text("a"):  # others break the schema
             assert json.loads(tagged.read("a", tagged.written("a", value))) == value
 
 
