@@ -18,12 +18,13 @@ from semantic.domain.answer_pieces import (
     Reasoning,
     ReasoningEnded,
 )
+from semantic.domain.answer_syntax import HARMONY_MARKS
 from semantic.domain.mark_matching import first_of, held_back
 from semantic.domain.raw_text import RawText
 from semantic.domain.tools import NO_TOOLS, ToolUse
 
-CHANNEL, MESSAGE, START, CONSTRAIN = "<|channel|>", "<|message|>", "<|start|>", "<|constrain|>"
-END, CALL, RETURN = "<|end|>", "<|call|>", "<|return|>"
+CHANNEL, MESSAGE, START, _, END = HARMONY_MARKS
+CALL, RETURN = "<|call|>", "<|return|>"
 
 _HEADERS = (CHANNEL, START, "to=")
 _CLOSING = (END, CALL, RETURN)
