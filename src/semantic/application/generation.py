@@ -15,6 +15,7 @@ from semantic.application.agents import Agents
 from semantic.application.answer_clock import AnswerClock
 from semantic.application.answer_events import AnswerEvents
 from semantic.application.answer_stream import AnswerStream
+from semantic.application.call_ids import random_call_id
 from semantic.application.chain import Chain
 from semantic.application.engine_job import Job, JobEnded, JobFailed, JobStarted
 from semantic.application.engine_loop import EngineLoop
@@ -26,6 +27,7 @@ from semantic.application.recent_turns import RecentTurns
 from semantic.application.text_stream import TextStream
 from semantic.application.turn_memory import OpenTurn, TurnMemory
 from semantic.domain.answer_length import AnswerLength
+from semantic.domain.answer_parser import AnswerParser, parser_of
 from semantic.domain.cache_spec import BLOCK_SIZE
 from semantic.domain.chat import (
     Conversation,
@@ -87,6 +89,7 @@ class Surroundings:
     clock: Clock
     telemetry: Telemetry
     new_seed: Callable[[], int]
+    new_call_id: Callable[[], str] = random_call_id
 
 
 class Generation:
@@ -103,6 +106,7 @@ class Generation:
         self._model = model.info
         self._vocab_size = model.vocab_size
         self._new_seed = surroundings.new_seed
+        self._new_call_id = surroundings.new_call_id
         self._tokenizer = model.tokenizer
         self._prompts = Prompts(
             model.tokenizer, resumes_anywhere=model.resumes_anywhere, rules=model.rules
@@ -199,6 +203,7 @@ class Generation:
     async def _submit(self, answer: "_Answer") -> AnswerStream:
         agent = answer.turn.agent
         events = JobEvents(self._engine)
+        request = answer.request
         job = Job(
             sequence=Sequence(
                 id=answer.sequence,
@@ -209,8 +214,8 @@ class Generation:
                 tenant=answer.request.tenant,
                 agent=agent.agent.key if agent else None,
             ),
-            text=TextStream(self._tokenizer.decoder(), answer.request.sampling.stop),
-            stop_tokens=self._stop_tokens(answer.request.sampling),
+            text=TextStream(self._tokenizer.decoder(), request.sampling.stop, self._parser(answer)),
+            stop_tokens=self._stop_tokens(request.sampling),
             emit=events.post,
             chain=Chain(named=agent is not None or answer.request.tenant == PUBLIC),
             constraint=answer.constraint,
@@ -221,6 +226,14 @@ class Generation:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return stream
+
+    def _parser(self, answer: "_Answer") -> AnswerParser | None:
+        """Reads the answer; what continues a raw prompt is text and nothing else."""
+        if isinstance(answer.request.prompt, RawPrompt):
+            return None
+        syntax = self._tokenizer.syntax
+        reasons = syntax.begins_in(answer.prompt.text_end)
+        return parser_of(syntax, answer.request.use, reasons=reasons)
 
     async def _drive(self, answer: "_Answer", events: JobEvents, stream: AnswerStream) -> None:
         """Turn the engine's events into the answer's; goes on if nobody listens any more."""
@@ -240,8 +253,13 @@ class Generation:
             if saving and self._limits.awaits_commit:
                 await self._turns.safe(turn, saving)
                 saving = None
-            usage = Usage(len(answer.prompt.tokens), ended.cached_tokens, len(ended.generated))
-            stream.put(Finished(ended.reason, usage, timings))
+            usage = Usage(
+                len(answer.prompt.tokens),
+                ended.cached_tokens,
+                len(ended.generated),
+                ended.reasoning_tokens,
+            )
+            stream.put(Finished(ended.reason, usage, timings, ended.stop))
         except Exception as error:  # noqa: BLE001 - a bug must not leave the client waiting
             self._telemetry.error("request_failed", error=repr(error))
             stream.fail(EngineError(f"internal error: {error}"))
@@ -254,7 +272,9 @@ class Generation:
         self, answer: "_Answer", events: JobEvents, stream: AnswerStream, heard: HeardAnswer
     ) -> JobEnded | None:
         """Pass on what the engine tells, to its end; None if it failed."""
-        told = AnswerEvents(self._tokenizer, answer.clock, len(answer.prompt.tokens))
+        told = AnswerEvents(
+            self._tokenizer, answer.clock, len(answer.prompt.tokens), self._new_call_id
+        )
         while True:
             event = await events.next()
             for one in told.of(event):

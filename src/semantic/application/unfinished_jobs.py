@@ -55,7 +55,7 @@ class UnfinishedJobs:
 
     def show(self, job: Job, sampled: SampledToken) -> bool:
         """Show a token; whether the job goes on. If it was the last, the job has ended."""
-        if told := job.took(sampled):
+        for told in job.took(sampled):
             job.emit(told)
         if sampled.token in job.stop_tokens or job.text.stopped:
             self.end(job, FinishReason.STOP)
@@ -77,7 +77,7 @@ class UnfinishedJobs:
     def end(self, job: Job, reason: FinishReason) -> None:
         """Keep all that was computed, and close the job."""
         self.start(job, JobStarted(0))
-        if rest := job.finish():
+        for rest in job.finish():
             job.emit(rest)
         if job.sequence.num_computed:
             self.capture(job, end=True)
