@@ -36,6 +36,12 @@ class CallSyntax:
     arguments: Arguments = Arguments.JSON
 
 
+PARAMETER_OPENING = "<parameter="
+PARAMETER_NAMING = ">\n"
+PARAMETER_CLOSING = "\n</parameter>\n"
+"""Around the name and the value of a tagged argument. A string stands there as it is, all else as
+JSON."""
+
 HERMES = CallSyntax(
     trigger="<tool_call>",
     opening='<tool_call>\n{"name": "',
