@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from semantic.domain.answer_syntax import AnswerSyntax
 from semantic.domain.chat import Conversation
@@ -17,18 +17,22 @@ _WORDS = ("<tool_call>", "</think>", '{"', '": ', "name", "\n</", '"}}', "parame
 class ByteTokenizer:
     """Implements the port `Tokenizer`, but for templates. `special` come before `END`."""
 
-    syntax: AnswerSyntax = AnswerSyntax()
+    syntax: AnswerSyntax = field(default_factory=AnswerSyntax)
     special: tuple[str, ...] = ()
 
     @property
     def pieces(self) -> list[bytes]:
         """All tokens, those of the words after the bytes and before the special ones."""
-        written = [word.encode() for word in (*_WORDS, *self.special, END)]
+        written = [word.encode() for word in (*self._words, *self.special, END)]
         return [bytes([code]) for code in range(256)] + written
 
     @property
+    def _words(self) -> tuple[str, ...]:
+        return tuple(word for word in _WORDS if word not in self.special)
+
+    @property
     def special_tokens(self) -> frozenset[TokenId]:
-        first = 256 + len(_WORDS)
+        first = 256 + len(self._words)
         return frozenset(TokenId(first + number) for number in range(len(self.special) + 1))
 
     @property
@@ -42,7 +46,17 @@ class ByteTokenizer:
     def encode(self, text: str) -> tuple[TokenId, ...]:
         ids = {piece: TokenId(number) for number, piece in enumerate(self.pieces)}
         names = sorted((piece for piece in ids if len(piece) > 1), key=len, reverse=True)
-        found = re.findall(b"|".join([*map(re.escape, names), b"."]), text.encode(), re.DOTALL)
+        marks = [re.escape(piece) for piece in names if ids[piece] in self.special_tokens]
+        words = [re.escape(piece) for piece in names if ids[piece] not in self.special_tokens]
+        # Special tokens come first, as in every tokenizer, also where a word would reach into one.
+        split = re.split(b"(" + b"|".join(marks) + b")", text.encode())
+        found = [
+            piece
+            for part in split
+            for piece in (
+                [part] if part in ids else re.findall(b"|".join([*words, b"."]), part, re.DOTALL)
+            )
+        ]
         return tuple(ids[piece] for piece in found)
 
     def decode(self, tokens: Sequence[TokenId]) -> str:

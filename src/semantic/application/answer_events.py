@@ -8,6 +8,7 @@ from semantic.application.engine_job import (
     JobEvent,
     JobFailed,
     JobProgress,
+    JobScored,
     JobStarted,
     JobText,
     ScoredId,
@@ -15,6 +16,7 @@ from semantic.application.engine_job import (
 from semantic.domain.chat import (
     GenerationEvent,
     Progress,
+    PromptScored,
     ScoredToken,
     Started,
     TextDelta,
@@ -40,6 +42,10 @@ class AnswerEvents:
             case JobProgress(computed, total):
                 if self._clock.progress_is_due():
                     yield Progress(total, computed)
+            case JobScored(first, tokens):
+                yield PromptScored(
+                    self._tokenizer.token_bytes(first), tuple(map(self._scored, tokens))
+                )
             case JobText(text, tokens):
                 yield TextDelta(text, tuple(map(self._scored, tokens)))
             case JobFailed() | JobEnded():

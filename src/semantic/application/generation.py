@@ -21,6 +21,7 @@ from semantic.application.engine_loop import EngineLoop
 from semantic.application.job_events import JobEvents
 from semantic.application.prompts import Prompt, Prompts
 from semantic.application.text_stream import TextStream
+from semantic.application.text_work import TextWork
 from semantic.domain.agent import Segment
 from semantic.domain.answer_length import AnswerLength
 from semantic.domain.chat import Conversation, Finished, GenerationRequest, RawPrompt, Usage
@@ -90,6 +91,7 @@ class Generation:
         self._tokenizer = model.tokenizer
         self._prompts = Prompts(model.tokenizer, resumes_anywhere=model.resumes_anywhere)
         self._constraints = model.constraints
+        self._text = TextWork()
         self._engine = engine
         self._agents = agents
         self._limits = limits
@@ -124,7 +126,7 @@ class Generation:
         try:
             branches = agent.record.branches if agent else ()
             prompt = await self._prompts.of(request.prompt, branches)
-            constraint = self._constraint(request)
+            constraint = await self._constraint(request, prompt)
             max_tokens = self._length.of(len(prompt.tokens), request.sampling.max_tokens)
             answer = _Answer(
                 request, prompt, max_tokens, SequenceId(next(self._ids)), clock, constraint
@@ -152,10 +154,15 @@ class Generation:
         if model != self._model.model_id:
             raise ModelNotFoundError(model, tried=(f"served: {self._model.model_id}",))
 
-    def _constraint(self, request: GenerationRequest) -> Constraint | None:
-        if self._constraints is None:
+    async def _constraint(self, request: GenerationRequest, prompt: Prompt) -> Constraint | None:
+        """The form of the answer, if it has one; made on a thread, as anybody's schema may be."""
+        constraints = self._constraints
+        if constraints is None or not (request.use.tools or request.json):
             return None
-        return self._constraints.of(request.use, request.json, reasons=False)
+        reasons = self._tokenizer.syntax.begins_in(prompt.asked.text)
+        return await self._text.done(
+            lambda: constraints.of(request.use, request.json, reasons=reasons)
+        )
 
     def _seeded(self, sampling: SamplingParams) -> SamplingParams:
         """With a seed in any case: who is preempted must go on with the same draws."""

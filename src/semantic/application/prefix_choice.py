@@ -59,7 +59,9 @@ class PrefixChoice:
         self._latency.count(max(0.0, besides), 1, now)
 
     def known(self, job: Job, loading: Loading) -> tuple[BlockUse, ...]:
-        """All of a prompt's beginning that can be had."""
+        """All of a prompt's beginning that can be had; none of one that is to be scored."""
+        if job.scores_prompt:
+            return ()
         sequence = job.sequence
         return self._cache.match(sequence.prefill, sequence.tenant, self._obtainable(loading))
 

@@ -16,14 +16,28 @@ class Arguments(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class ArgumentTags:
+    r"""An argument between tags: begin KEY naming VALUE end.
+
+    A value that can only be text is written as it is, any other as JSON (`tagged_arguments`).
+    """
+
+    begin: str = "<parameter="
+    naming: str = ">\n"
+    end: str = "\n</parameter>\n"
+
+
+@dataclass(frozen=True, slots=True)
 class CallSyntax:
     r"""The text of a call, letter for letter; the grammar allows no other.
 
         opening NAME naming ARGUMENTS closing      <tool_call>\n{"name": "NAME", "arguments": ...
 
     Spaces in a JSON object of arguments are those of Python's `json.dumps`, as templates write it
-    (", " and ": "). `trigger` is how `opening` begins where nothing else does: from there on it is
-    a call. Between two calls is `between`; all of them together stand in `before` and `after`.
+    (", " and ": "). `trigger` is how the first call begins where nothing else does: from there on
+    it is a call. Between two calls is `between`; all of them together stand in `before` and
+    `after`. What separates them from text before them is `lead`, and no part of that text. If they
+    are `numbered`, ":" and the call's number in the conversation, from 0, follow the name.
     """
 
     trigger: str
@@ -34,19 +48,17 @@ class CallSyntax:
     before: str = ""
     after: str = ""
     arguments: Arguments = Arguments.JSON
+    tags: ArgumentTags = ArgumentTags()
+    lead: str = ""
+    numbered: bool = False
 
-
-PARAMETER_OPENING = "<parameter="
-PARAMETER_NAMING = ">\n"
-PARAMETER_CLOSING = "\n</parameter>\n"
-"""Around the name and the value of a tagged argument. A string stands there as it is, all else as
-JSON."""
 
 HERMES = CallSyntax(
     trigger="<tool_call>",
     opening='<tool_call>\n{"name": "',
     naming='", "arguments": ',
     closing="}\n</tool_call>",
+    lead="\n",
 )
 """What most open models write, and what a model is taught whose template knows no tools."""
 
@@ -69,3 +81,7 @@ class AnswerSyntax:
     calls: CallSyntax = HERMES
     reasoning: ReasoningSyntax | None = None
     harmony: bool = False
+
+    def begins_in(self, prompt: str) -> bool:
+        """Whether an answer to `prompt` begins inside reasoning."""
+        return self.reasoning is not None and prompt.rstrip().endswith(self.reasoning.begin)

@@ -23,6 +23,7 @@ from semantic.adapters.config.settings import (
 from semantic.adapters.inbound.admin import AdminAccess
 from semantic.adapters.inbound.app import create_app
 from semantic.adapters.inbound.limits import Limits
+from semantic.adapters.outbound.constraints.guided_answers import GuidedAnswers
 from semantic.adapters.outbound.mlx import blas
 from semantic.adapters.outbound.storage import secret_file
 from semantic.adapters.outbound.storage.agent_files import AgentFiles
@@ -54,6 +55,7 @@ from semantic.application.tiered_store import TieredStore
 from semantic.application.write_behind import WriteBehind
 from semantic.domain.cache_spec import BLOCK_SIZE
 from semantic.domain.sampling import SEED_BITS
+from semantic.ports.answer_constraints import AnswerConstraints
 from semantic.ports.clock import Clock
 from semantic.ports.inference import ModelInfo
 from semantic.ports.model_loader import LoadedModel
@@ -169,6 +171,7 @@ def build(settings: Settings, admin_token: str) -> Application:
             spec is None or spec.resume_rule.anywhere,
             capabilities.vocab_size,
             _max_kv_tokens(engine_parts),
+            _constraints(model, telemetry),
         ),
         engine,
         agents,
@@ -192,6 +195,15 @@ def build(settings: Settings, admin_token: str) -> Application:
         admin=AdminAccess(administration, admin_token),
     )
     return Application(app, info, generation, engine, engine_parts, writes, blocks, lock, telemetry)
+
+
+def _constraints(model: LoadedModel, telemetry: Telemetry) -> AnswerConstraints | None:
+    """None for a model whose answers nothing ends: there is no telling that one is complete."""
+    size = model.executor.capabilities.vocab_size
+    if not any(token < size for token in model.tokenizer.stop_tokens):
+        telemetry.warning("answers_not_held", model=model.model_id, reason="no token ends them")
+        return None
+    return GuidedAnswers(model.tokenizer, size, telemetry)
 
 
 def _loop_limits(engine: EngineSettings) -> LoopLimits:

@@ -14,14 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from semantic.adapters.outbound.constraints.schemas import Json, spaced
-from semantic.domain.answer_syntax import (
-    PARAMETER_CLOSING,
-    PARAMETER_NAMING,
-    PARAMETER_OPENING,
-    AnswerSyntax,
-    Arguments,
-    CallSyntax,
-)
+from semantic.domain.answer_syntax import AnswerSyntax, Arguments, CallSyntax
 from semantic.domain.ids import TokenId
 from semantic.domain.tools import Calling
 
@@ -29,6 +22,7 @@ _ANY: Final = "(?s:.*)"
 _BLANK: Final = r"/[ \n]{1,4}/"
 """What may stand between reasoning and what follows; more of it would be no answer."""
 _NAME: Final = "/[A-Za-z0-9_.-]{1,64}/"
+_NUMBER: Final = "/(0|[1-9][0-9]{0,4})/"
 _NOTHING: Final = '""'
 
 
@@ -96,14 +90,15 @@ class _Rules:
         cut = re.split("(" + "|".join(map(re.escape, names)) + ")", text)
         return [piece for piece in cut if piece]
 
-    def until(self, name: str, mark: str, without: str = "") -> str:
-        """A rule for text, if any, up to `mark` and with it; it does not match `without`."""
+    def until(self, name: str, mark: str, without: str = "", text: str = _ANY) -> str:
+        """A rule for `text` up to `mark` and with it; none of it matches `without`."""
         first = self.pieces(mark)[0]
         apart = f" & ~/{without}/" if without else ""
         if first in self.special:
-            self.rule(f"{name.upper()}_TEXT", f"/(?s:.+)/{apart}")
-            return self.rule(name, f"{name.upper()}_TEXT? {self.marked(mark)}")
-        terminal = self.rule(f"{name.upper()}_UNTIL", f"/{_ANY}{_escaped(first)}/{apart}")
+            terminal = self.rule(f"{name.upper()}_TEXT", f"/{text}/ & /(?s:.+)/{apart}")
+            may = "?" if text == _ANY else ""
+            return self.rule(name, f"{terminal}{may} {self.marked(mark)}")
+        terminal = self.rule(f"{name.upper()}_UNTIL", f"/{text}{_escaped(first)}/{apart}")
         self.rule(f"{name}_head[lazy]", terminal)
         return self.rule(name, f"{name}_head {self.marked(mark[len(first) :])}")
 
@@ -130,7 +125,8 @@ class _Arguments:
             arguments = f"%json {spaced(dict(form.schema), lenient=form.lenient)}"
         self._rules.rule(f"args_{number}", arguments)
         # Names are anybody's text, which makes no special tokens.
-        naming = f"{_quoted(form.name)} {self._rules.marked(self._syntax.naming)}"
+        number_of_it = f' ":" {_NUMBER}' if self._syntax.numbered else ""
+        naming = f"{_quoted(form.name)}{number_of_it} {self._rules.marked(self._syntax.naming)}"
         closing = self._rules.marked(self._syntax.closing)
         return self._rules.rule(f"call_{number}", f"{naming} args_{number} {closing}")
 
@@ -138,14 +134,17 @@ class _Arguments:
         """Each argument between tags, in the schema's order; those that it requires are there."""
         properties = form.schema.get("properties")
         required = form.schema.get("required")
-        needed = [one for one in required if isinstance(one, str)] if _listed(required) else []
+        names = required if isinstance(required, list) else []
+        needed = [name for name in names if isinstance(name, str)]
         if not isinstance(properties, dict):
             return self._untold(number)
         told = {**properties, **{name: {} for name in needed if name not in properties}}
+        tags = self._syntax.tags
+        begin, naming = map(self._rules.marked, (tags.begin, tags.naming))
         found = []
         for place, (name, schema) in enumerate(told.items()):
             rule = f"arg_{number}_{place}"
-            opening = _quoted(PARAMETER_OPENING + name + PARAMETER_NAMING)
+            opening = f"{begin} {_quoted(name)} {naming}"
             value = self._value(f"value_{number}_{place}", schema, form)
             self._rules.rule(rule, f"{opening} {value}")
             found.append(rule if name in needed else f"{rule}?")
@@ -153,24 +152,34 @@ class _Arguments:
 
     def _untold(self, number: int) -> str:
         """Any arguments at all."""
-        value = self._rules.until(f"value_{number}", PARAMETER_CLOSING)
-        opening, naming = map(self._rules.marked, (PARAMETER_OPENING, PARAMETER_NAMING))
-        return f"({opening} {_NAME} {naming} {value})*"
+        tags = self._syntax.tags
+        value = self._rules.until(f"value_{number}", tags.end)
+        begin, naming = map(self._rules.marked, (tags.begin, tags.naming))
+        return f"({begin} {_NAME} {naming} {value})*"
 
     def _value(self, rule: str, schema: Json, form: CallForm) -> str:
-        """A value with its closing tag: a string as it is, everything else as JSON."""
+        """A value with its closing tag: what can only be text as it is, all else as JSON."""
+        end = self._syntax.tags.end
         if isinstance(schema, dict) and schema.get("type") == "string":
             choices = schema.get("enum", [schema["const"]] if "const" in schema else None)
             if not isinstance(choices, list):
-                return self._rules.until(rule, PARAMETER_CLOSING)
-            texts = [one for one in choices if isinstance(one, str)]
-            marks = [_quoted(one + PARAMETER_CLOSING) for one in texts]
-            return self._rules.rule(rule, " | ".join(marks))
+                return self._rules.until(rule, end, text=_text_of(schema))
+            texts = [_quoted(one) for one in choices if isinstance(one, str)]
+            return self._rules.rule(rule, f"({' | '.join(texts)}) {self._rules.marked(end)}")
         # What it refers to is defined at the schema's root.
         shared = {key: form.schema[key] for key in ("$defs", "definitions") if key in form.schema}
         whole: dict[str, Json] = {**shared, **(schema if isinstance(schema, dict) else {})}
         self._rules.rule(f"{rule}_json", f"%json {spaced(whole, lenient=form.lenient)}")
-        return self._rules.rule(rule, f"{rule}_json {self._rules.marked(PARAMETER_CLOSING)}")
+        return self._rules.rule(rule, f"{rule}_json {self._rules.marked(end)}")
+
+
+def _text_of(schema: Mapping[str, Json]) -> str:
+    """An expression for text as long as the schema says; more is not asked of text in tags."""
+    least, most = schema.get("minLength"), schema.get("maxLength")
+    fewest = least if isinstance(least, int) else 0
+    if isinstance(most, int):
+        return f"(?s:.{{{fewest},{most}}})"
+    return f"(?s:.{{{fewest},}})" if fewest else _ANY
 
 
 class _Plain:
@@ -295,10 +304,6 @@ class _Harmony:
             body = f"{called} {_quoted(form.name)} {naming} args_{number}"
             found.append(self._rules.rule(f"call_{number}", body))
         return found
-
-
-def _listed(value: Json) -> bool:
-    return isinstance(value, list)
 
 
 def _quoted(text: str) -> str:

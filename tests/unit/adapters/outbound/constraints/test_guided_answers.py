@@ -1,11 +1,15 @@
 import json
+import re
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.fakes.answer_syntaxes import SYNTAXES
 from tests.fakes.byte_tokenizer import ByteTokenizer
 from tests.fakes.recorded_telemetry import RecordedTelemetry
 
@@ -38,7 +42,9 @@ WEATHER = Tool(
 )
 TIME = Tool("time", parameters='{"type": "object", "properties": {}}')
 TOOLS = (WEATHER, TIME)
-CALL = '<tool_call>\n{"name": "get_weather", "arguments": {"town": "Bonn", "days": 2}}\n</tool_call>'
+CALL = (
+    '<tool_call>\n{"name": "get_weather", "arguments": {"town": "Bonn", "days": 2}}\n</tool_call>'
+)
 TIME_CALL = '<tool_call>\n{"name": "time", "arguments": {}}\n</tool_call>'
 
 THINKING = AnswerSyntax(reasoning=ReasoningSyntax())
@@ -51,7 +57,7 @@ MISTRAL = AnswerSyntax(
         between="",
     )
 )
-KIMI = AnswerSyntax(
+AROUND = AnswerSyntax(
     CallSyntax(
         trigger="<|calls|>",
         opening="<|call|>functions.",
@@ -227,7 +233,9 @@ class TestMarksThatAreTokens:
     def test_are_named(self) -> None:
         tokens = tokenizer(MISTRAL, "[TOOL_CALLS]", "[ARGS]")
         found = answers(ToolUse(TOOLS), tokens=tokens)
-        assert found.takes('Text [TOOL_CALLS]get_weather[ARGS]{"town": "Bonn"}[TOOL_CALLS]time[ARGS]{}')
+        assert found.takes(
+            'Text [TOOL_CALLS]get_weather[ARGS]{"town": "Bonn"}[TOOL_CALLS]time[ARGS]{}'
+        )
         assert not found.begins("[ARGS]")
         assert not found.begins("[TOOL_CALLS]when")
         assert not answers(ToolUse(TOOLS, Calling.NONE), tokens=tokens).begins("[TOOL_CALLS]")
@@ -235,7 +243,7 @@ class TestMarksThatAreTokens:
     def test_may_stand_around_all_calls(self) -> None:
         marks = ("<|calls|>", "<|/calls|>", "<|call|>", "<|/call|>", "<|args|>")
         one = "<|call|>functions.time<|args|>{}<|/call|>"
-        for tokens in (tokenizer(KIMI, *marks), tokenizer(KIMI)):
+        for tokens in (tokenizer(AROUND, *marks), tokenizer(AROUND)):
             found = answers(ToolUse(TOOLS), tokens=tokens)
             assert found.takes(f"Text<|calls|>{one}{one}<|/calls|>")
             assert not found.takes(f"<|calls|>{one}")
@@ -279,10 +287,47 @@ class TestTaggedArguments:
         assert found.takes(self.OPENING + self.CLOSING)
         assert found.takes(self.OPENING + self.TOWN + self.TOWN + self.CLOSING)
 
+    def test_are_as_long_as_they_may_be(self) -> None:
+        schema = '{"properties": {"town": {"type": "string", "maxLength": 3, "minLength": 2}}}'
+        found = self.found(Tool("get_weather", parameters=schema))
+        told = "<parameter=town>\n{}\n</parameter>\n"
+        assert found.takes(self.OPENING + told.format("Bon") + self.CLOSING)
+        assert not found.begins(self.OPENING + told.format("Bonn"))
+        assert not found.begins(self.OPENING + told.format("B"))
+
+
+def call_of(syntax: CallSyntax, name: str, town: str, number: int) -> str:
+    """A call as a model of that family writes it."""
+    told = name + (f":{number}" if syntax.numbered else "")
+    arguments = json.dumps({"town": town})
+    if syntax.arguments is Arguments.TAGGED:
+        tags = syntax.tags
+        arguments = f"{tags.begin}town{tags.naming}{town}{tags.end}"
+    return f"{syntax.opening}{told}{syntax.naming}{arguments}{syntax.closing}"
+
+
+@pytest.mark.parametrize("family", SYNTAXES)
+@pytest.mark.parametrize("as_tokens", [True, False])
+def test_calls_are_written_as_each_family_does(family: str, *, as_tokens: bool) -> None:
+    syntax = SYNTAXES[family]
+    calls = syntax.calls
+    written = f"{calls.before}{calls.opening}{calls.naming}{calls.closing}{calls.after}"
+    marks = re.findall(r"<[^<>=\n]+>|\[[A-Z_]+\]", written)
+    tokens = tokenizer(syntax, *(dict.fromkeys(marks) if as_tokens else ()))
+    one, two = (call_of(calls, "get_weather", town, n) for n, town in enumerate(("Bonn", "Rom")))
+    for calling in (Calling.AUTO, Calling.REQUIRED):
+        found = answers(ToolUse(TOOLS, calling), tokens=tokens)
+        text = "Let me see." + calls.lead if calling is Calling.AUTO else ""
+        assert found.takes(text + calls.before + one + calls.after)
+        assert found.takes(text + calls.before + one + calls.between + two + calls.after)
+        assert not found.begins(text + calls.before + one.replace("get_", "got_"))
+    free = answers(ToolUse(TOOLS, Calling.NONE), tokens=tokens)
+    assert not free.begins("Text" + calls.before + calls.opening)
+
 
 class TestHarmony:
     ANALYSIS = "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant"
-    CALL = '<|channel|>commentary to=functions.time <|constrain|>json<|message|>{}'
+    CALL = "<|channel|>commentary to=functions.time <|constrain|>json<|message|>{}"
     FINAL = "<|channel|>final<|message|>Now."
 
     @pytest.fixture
@@ -377,9 +422,9 @@ class TestMasks:
         assert len(mask) * 8 >= 1000
         assert not any(allows(mask, TokenId(token)) for token in range(len(tokens.pieces), 1000))
 
-    @settings(max_examples=15, deadline=None)
-    @given(data=st.data())
-    def test_are_never_empty_and_lead_to_the_end(self, data: st.DataObject) -> None:
+    @settings(max_examples=30, deadline=None)
+    @given(chance=st.randoms(use_true_random=False))
+    def test_are_never_empty_and_lead_to_the_end(self, chance: Random) -> None:
         tokens = tokenizer()
         use = ToolUse(TOOLS, Calling.REQUIRED, parallel=False)
         constraint = COMPILED.of(use, None, reasons=False)
@@ -390,7 +435,7 @@ class TestMasks:
             if allowed is None:
                 break
             choices = [n for n in range(len(tokens.pieces)) if allows(allowed, TokenId(n))]
-            token = TokenId(data.draw(st.sampled_from(choices)))
+            token = TokenId(chance.choice(choices))
             mask.accept(token)
             told += tokens.token_bytes(token)
         if mask.allowed() is None:
@@ -447,7 +492,7 @@ HOSTILE: dict[str, Callable[[], object]] = {
     "elsewhere": lambda: {"$ref": "http://localhost/schema.json"},
     "nothing": lambda: {"type": "string", "minLength": 2, "maxLength": 1},
     "not a schema": lambda: {"type": 7},
-    "a list": lambda: [],
+    "a list": list,
 }
 MOST_SECONDS = 10.0
 """Some take half a second here; those that go wrong would take minutes."""
@@ -458,7 +503,7 @@ class TestHostileSchemas:
     def test_are_refused_or_held_in_bounded_time(self, name: str) -> None:
         schema = json.dumps(HOSTILE[name]()) if name != "deep" else deep_text()
         begin = time.monotonic()
-        try:
+        with suppress(InvalidRequestError, EngineError):
             found = COMPILED.of(NO_TOOLS, JsonAnswer(schema), reasons=False)
             assert found is not None
             mask = found.begin()
@@ -467,10 +512,6 @@ class TestHostileSchemas:
                 if allowed is None:
                     break
                 mask.accept(first(allowed))
-        except InvalidRequestError as error:
-            assert error.field == "response_format"
-        except EngineError:
-            pass
         assert time.monotonic() - begin < MOST_SECONDS
 
     def test_leave_a_tool_that_can_be_called(self, name: str) -> None:
