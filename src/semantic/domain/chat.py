@@ -106,7 +106,8 @@ class GenerationRequest:
 
     With `sampling.max_tokens` 0 the prompt is computed and remembered, and nothing is answered.
     With `json` the text of the answer is held to a form. With `as_fits` an answer for which there
-    is less room than `sampling.max_tokens` is shorter; else it is refused.
+    is less room than `sampling.max_tokens` is shorter; else it is refused. `compared_to` is an
+    earlier request, with which it is to be compared where what is reused is told.
     """
 
     request_id: RequestId
@@ -117,6 +118,7 @@ class GenerationRequest:
     tenant: TenantId = DEFAULT_TENANT
     json: JsonAnswer | None = None
     as_fits: bool = False
+    compared_to: RequestId | None = None
 
     @property
     def use(self) -> ToolUse:

@@ -67,3 +67,10 @@ def test_a_prompt_without_room_for_any_answer_is_refused(
     with pytest.raises(error) as caught:
         budget.of(prompt, 5, as_fits=True)
     assert caught.value.field == "messages"
+
+
+@pytest.mark.parametrize("budget", [FREE, TIGHT])
+def test_what_was_sent_is_called_by_its_name(budget: AnswerLength) -> None:
+    with pytest.raises(InvalidRequestError, match="the prompt takes 70 tokens") as caught:
+        AnswerLength(budget.max_context - 30, 10, budget.max_kv).of(70, None, "prompt")
+    assert caught.value.field == "prompt"
