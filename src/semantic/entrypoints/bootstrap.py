@@ -16,6 +16,7 @@ from fastapi import FastAPI
 
 from semantic.adapters.config.settings import (
     EngineSettings,
+    ResponseSettings,
     Settings,
     SettingsError,
     StoreSettings,
@@ -31,6 +32,7 @@ from semantic.adapters.outbound.storage.agent_files import AgentFiles
 from semantic.adapters.outbound.storage.disk_space import DiskSpace
 from semantic.adapters.outbound.storage.indexed_blocks import IndexedBlocks
 from semantic.adapters.outbound.storage.key_file import KeyFile
+from semantic.adapters.outbound.storage.response_files import ResponseFiles, ResponseLimits
 from semantic.adapters.outbound.storage.store_lock import StoreLock
 from semantic.adapters.outbound.system.system_clock import SystemClock
 from semantic.adapters.outbound.telemetry.structured_log import StructuredLog
@@ -52,6 +54,7 @@ from semantic.application.kv_cache import CacheLimits, KvCache
 from semantic.application.kv_memory import most_tokens
 from semantic.application.prefix_loading import LoadingLimits
 from semantic.application.request_log import RequestLog
+from semantic.application.response_history import ResponseHistory
 from semantic.application.scheduler import Scheduler, SchedulerLimits
 from semantic.application.space_keeper import SpaceKeeper, SpaceLimits
 from semantic.application.tiered_store import TieredStore
@@ -146,6 +149,7 @@ def build(settings: Settings, admin_token: str, *, reachable: bool = False) -> A
     lock.acquire()
     secret = secret_file.opened(root)
     blocks, records = IndexedBlocks(root, telemetry, clock), AgentFiles(root, telemetry)
+    namespaces = blocks.index.namespaces()
     keeper = _keeper(settings.store, blocks, clock, telemetry)
     writes = WriteBehind(blocks, records, settings.store.queue_bytes, telemetry, keeper)
     tiers = TieredStore(blocks, writes)
@@ -195,7 +199,8 @@ def build(settings: Settings, admin_token: str, *, reachable: bool = False) -> A
     capabilities = model.executor.capabilities
     info = ModelInfo(model.model_id, model.created, capabilities.max_context)
     spec = capabilities.spec
-    remembered = AgentLimits(settings.agents.max_branches, silence_s)
+    others = tuple(one for one in namespaces if one != capabilities.namespace)
+    remembered = AgentLimits(settings.agents.max_branches, silence_s, others)
     agents = Agents(records, writes, capabilities.namespace, remembered, clock, telemetry)
     generation = Generation(
         AnsweringModel(
@@ -204,6 +209,7 @@ def build(settings: Settings, admin_token: str, *, reachable: bool = False) -> A
             spec is None or spec.resume_rule.anywhere,
             capabilities.vocab_size,
             _max_kv_tokens(engine_parts),
+            rules=settings.prompt.rules,
         ),
         engine,
         agents,
@@ -211,6 +217,7 @@ def build(settings: Settings, admin_token: str, *, reachable: bool = False) -> A
             settings.generation.default_max_tokens,
             settings.store.commit_timeout_s,
             awaits_commit=settings.store.durability == "full",
+            recent_turns=settings.agents.recent_turns,
         ),
         Surroundings(clock, telemetry, partial(randbits, SEED_BITS)),
     )
@@ -235,10 +242,20 @@ def build(settings: Settings, admin_token: str, *, reachable: bool = False) -> A
         admin=AdminAccess(administration, admin_token),
         doors=Doors(access, per_key, http.hosts, http.origins),
         named_by=settings.agents.hints,
+        history=_history(settings.responses, root, clock, telemetry),
     )
     return Application(
         app, info, generation, engine, engine_parts, writes, blocks, lock, telemetry, access
     )
+
+
+def _history(
+    responses: ResponseSettings, root: Path, clock: Clock, telemetry: Telemetry
+) -> ResponseHistory | None:
+    if not responses.max_bytes:
+        return None
+    limits = ResponseLimits(responses.max_count, responses.max_bytes, responses.max_age_s)
+    return ResponseHistory(ResponseFiles(root, limits, clock, telemetry), telemetry)
 
 
 def _loop_limits(engine: EngineSettings) -> LoopLimits:

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from semantic.domain.errors import SemanticError
+from semantic.domain.stable_prompt import Rule
 
 APP_NAME = "semantic"
 ENV_PREFIX = "SEMANTIC_"
@@ -209,12 +210,43 @@ class AgentSettings(_Section):
     """What is remembered of an agent, and what names one besides our own header."""
 
     max_branches: Count
+    recent_turns: Annotated[int, Field(ge=0)]
     named_by: Hints
 
     @property
     def hints(self) -> tuple[str, ...]:
         """What names an agent, the strongest first."""
         return _listed(self.named_by)
+
+
+class ResponseSettings(_Section):
+    """Responses that clients may ask for again. With `max_bytes` 0 none is kept."""
+
+    max_count: Count
+    max_bytes: Bytes
+    max_age_s: Seconds
+
+
+class PromptSettings(_Section):
+    """What of a conversation is taken out or written alike, each by a rule of that name."""
+
+    billing_header: bool
+    token_reminders: bool
+    tool_schemas: bool
+    call_arguments: bool
+    answer_ends: bool
+
+    @property
+    def rules(self) -> frozenset[Rule]:
+        """Those that are in force."""
+        chosen = {
+            Rule.BILLING_HEADER: self.billing_header,
+            Rule.TOKEN_REMINDERS: self.token_reminders,
+            Rule.TOOL_SCHEMAS: self.tool_schemas,
+            Rule.CALL_ARGUMENTS: self.call_arguments,
+            Rule.ANSWER_ENDS: self.answer_ends,
+        }
+        return frozenset(rule for rule, wanted in chosen.items() if wanted)
 
 
 class LoggingSettings(_Section):
@@ -241,6 +273,8 @@ class Settings(BaseSettings):
     engine: EngineSettings
     generation: GenerationSettings
     agents: AgentSettings
+    responses: ResponseSettings
+    prompt: PromptSettings
     logging: LoggingSettings
 
     @classmethod

@@ -75,6 +75,21 @@ class RequestTimeoutError(TurnedAwayError):
     """The request's body did not come in time."""
 
 
+class ResponseNotFoundError(InvalidRequestError):
+    """No response of that id is kept here."""
+
+    def __init__(self, response: str) -> None:
+        super().__init__(f"Response with id '{response}' not found.", field="response_id")
+
+
+class PreviousResponseNotFoundError(InvalidRequestError):
+    """What a response was to go on from is not kept here, or not whole."""
+
+    def __init__(self, response: str) -> None:
+        message = f"Previous response with id '{response}' not found."
+        super().__init__(message, field="previous_response_id")
+
+
 class ServerStoppingError(SemanticError):
     """The server stops, and waits no longer for a request to be over."""
 
@@ -99,6 +114,8 @@ _KINDS: dict[type[Exception], _Kind] = {
     RateLimitError: _Kind(429, "rate_limit_error", "rate_limit_exceeded"),
     HeadersTooLargeError: _Kind(431, _INVALID, "headers_too_large"),
     KeysUnreadableError: _Kind(503, _SERVER, "keys_unreadable"),
+    ResponseNotFoundError: _Kind(404, _INVALID, "response_not_found"),
+    PreviousResponseNotFoundError: _Kind(404, _INVALID, "previous_response_not_found"),
     AgentNotFoundError: _Kind(404, _INVALID, "agent_not_found"),
     KeyNotFoundError: _Kind(404, _INVALID, "key_not_found"),
     AgentBusyError: _Kind(409, _INVALID, "agent_busy"),
