@@ -34,6 +34,7 @@ from semantic.domain.chat import (
     Finished,
     FinishReason,
     GenerationRequest,
+    PromptScored,
     RawPrompt,
     Started,
     Usage,
@@ -280,7 +281,7 @@ class Generation:
             for one in told.of(event):
                 if isinstance(one, Started) and isinstance(event, JobStarted):
                     stream.put(replace(one, reuse=answer.compared.reuse(event)))
-                elif not answer.only_warms:
+                elif not answer.only_warms or isinstance(one, PromptScored):
                     heard.hear(one)
                     stream.put(one)
             match event:
