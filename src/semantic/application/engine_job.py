@@ -49,6 +49,14 @@ class JobProgress:
 
 
 @dataclass(frozen=True, slots=True)
+class JobScored:
+    """All of the prompt is computed, and so likely were its tokens; the first has no score."""
+
+    first: TokenId
+    tokens: tuple[ScoredId, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class JobText:
     """More of the answer's text.
 
@@ -107,7 +115,7 @@ class JobFailed:
 JobPiece = JobText | JobReasoning | JobCall | JobArguments
 """What an answer is told in."""
 
-JobEvent = JobStarted | JobProgress | JobPiece | JobEnded | JobFailed
+JobEvent = JobStarted | JobProgress | JobScored | JobPiece | JobEnded | JobFailed
 
 
 @dataclass(slots=True)
@@ -177,6 +185,26 @@ class Job:
     scored: list[ScoredId] = field(default_factory=list)
     num_told: int = 0
     constraint: Constraint | None = None
+    prompt_scores: list[TokenLogprobs] = field(default_factory=list)
+    prompt_told: bool = False
+
+    @property
+    def scores_prompt(self) -> bool:
+        """Whether scores of the prompt are yet to be told: then all of it has to be computed."""
+        return self.sequence.sampling.prompt_logprobs is not None and not self.prompt_told
+
+    def scored_prompt(self, scores: tuple[TokenLogprobs, ...]) -> JobScored | None:
+        """Add what a chunk brought; all of them, once there are as many as the prompt has."""
+        prompt = self.sequence.prompt
+        self.prompt_scores += scores
+        if not self.scores_prompt or len(self.prompt_scores) < len(prompt) - 1:
+            return None
+        self.prompt_told = True
+        # What was answered before an interruption may follow.
+        found = zip(prompt[1:], self.prompt_scores, strict=False)
+        scored = tuple(ScoredId(token, one) for token, one in found)
+        self.prompt_scores.clear()
+        return JobScored(prompt[0], scored)
 
     def took(self, sampled: SampledToken) -> list[JobPiece]:
         """Add a token to the answer; what can be told of it now."""

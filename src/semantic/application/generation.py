@@ -25,6 +25,7 @@ from semantic.application.miss_report import Comparison, MissReport
 from semantic.application.prompts import Prompt, Prompts
 from semantic.application.recent_turns import RecentTurns
 from semantic.application.text_stream import TextStream
+from semantic.application.text_work import TextWork
 from semantic.application.turn_memory import OpenTurn, TurnMemory
 from semantic.domain.answer_length import AnswerLength
 from semantic.domain.answer_parser import AnswerParser, parser_of
@@ -113,6 +114,7 @@ class Generation:
             model.tokenizer, resumes_anywhere=model.resumes_anywhere, rules=model.rules
         )
         self._constraints = model.constraints
+        self._text = TextWork()
         self._engine = engine
         self._turns = TurnMemory(
             agents,
@@ -157,7 +159,7 @@ class Generation:
             # What the model is shown is what it is held to.
             request = replace(request, prompt=prompt.said)
             compared = await self._misses.compared(request, turn, prompt)
-            constraint = self._constraint(request)
+            constraint = await self._constraint(request, prompt)
             raw = isinstance(prompt.said, RawPrompt)
             max_tokens = self._length.of(
                 len(prompt.tokens),
@@ -189,10 +191,15 @@ class Generation:
         if model != self._model.model_id:
             raise ModelNotFoundError(model, tried=(f"served: {self._model.model_id}",))
 
-    def _constraint(self, request: GenerationRequest) -> Constraint | None:
-        if self._constraints is None:
+    async def _constraint(self, request: GenerationRequest, prompt: Prompt) -> Constraint | None:
+        """The form of the answer, if it has one; made on a thread, as anybody's schema may be."""
+        constraints = self._constraints
+        if constraints is None or not (request.use.tools or request.json):
             return None
-        return self._constraints.of(request.use, request.json, reasons=False)
+        reasons = self._tokenizer.syntax.begins_in(prompt.text_end)
+        return await self._text.done(
+            lambda: constraints.of(request.use, request.json, reasons=reasons)
+        )
 
     def _seeded(self, sampling: SamplingParams) -> SamplingParams:
         """With a seed in any case: who is preempted must go on with the same draws."""

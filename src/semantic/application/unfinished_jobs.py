@@ -13,6 +13,7 @@ from semantic.application.kv_cache import KvCache
 from semantic.domain.chat import FinishReason
 from semantic.domain.errors import EngineError, SemanticError
 from semantic.domain.ids import SequenceId
+from semantic.domain.sampling import TokenLogprobs
 from semantic.domain.sequence import SequenceState
 from semantic.domain.step_plan import SampledToken
 from semantic.ports.telemetry import Telemetry
@@ -52,6 +53,12 @@ class UnfinishedJobs:
         if job.told < sequence.num_computed < sequence.num_prompt:  # once told, it never falls
             job.told = sequence.num_computed
             job.emit(JobProgress(job.told, sequence.num_prompt))
+
+    @staticmethod
+    def scored(job: Job, scores: tuple[TokenLogprobs, ...]) -> None:
+        """A chunk's tokens have been scored, if its job asks for that; tell it with the last."""
+        if job.scores_prompt and (told := job.scored_prompt(scores)):
+            job.emit(told)
 
     def show(self, job: Job, sampled: SampledToken) -> bool:
         """Show a token; whether the job goes on. If it was the last, the job has ended."""
