@@ -11,13 +11,8 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict
 
 from semantic.adapters.inbound.errors import PreviousResponseNotFoundError
-from semantic.adapters.inbound.responses.items import (
-    Item,
-    ItemReference,
-    Json,
-    as_json,
-    read_items,
-)
+from semantic.adapters.inbound.responses.items import Item, ItemReference, as_json, read_items
+from semantic.adapters.inbound.responses.kept_json import Json
 from semantic.application.response_history import Chain, ResponseHistory
 from semantic.domain.errors import CacheCorruptionError, InvalidRequestError
 from semantic.domain.ids import TenantId
