@@ -37,7 +37,7 @@ from semantic.domain.chat import (
     Usage,
 )
 from semantic.domain.errors import EngineError, ModelNotFoundError
-from semantic.domain.ids import PUBLIC, SequenceId
+from semantic.domain.ids import PUBLIC, SequenceId, TokenId
 from semantic.domain.sampling import SamplingParams
 from semantic.domain.sequence import Sequence
 from semantic.domain.stable_prompt import ALL_RULES, Rule
@@ -144,6 +144,8 @@ class Generation:
         clock = AnswerClock(self._clock)
         self._check_model(request.model)
         request.sampling.check_vocabulary(self._vocab_size)
+        if isinstance(request.prompt, RawPrompt):
+            request.prompt.check_vocabulary(self._vocab_size)
         turn = await self._turns.open(request)
         try:
             prompt = await self._prompts.of(request.prompt, turn.branches)
@@ -155,7 +157,8 @@ class Generation:
             max_tokens = self._length.of(
                 len(prompt.tokens),
                 request.sampling.max_tokens,
-                "prompt" if raw else "messages",
+                asked="prompt" if raw else "messages",
+                as_fits=request.as_fits,
             )
             number = SequenceId(next(self._ids))
             answer = _Answer(request, prompt, turn, compared, max_tokens, number, clock, constraint)
@@ -190,6 +193,9 @@ class Generation:
         """With a seed in any case: who is preempted must go on with the same draws."""
         return sampling if sampling.seed is not None else replace(sampling, seed=self._new_seed())
 
+    def _stop_tokens(self, sampling: SamplingParams) -> frozenset[TokenId]:
+        return frozenset() if sampling.ignore_eos else self._tokenizer.stop_tokens
+
     async def _submit(self, answer: "_Answer") -> AnswerStream:
         agent = answer.turn.agent
         events = JobEvents(self._engine)
@@ -204,7 +210,7 @@ class Generation:
                 agent=agent.agent.key if agent else None,
             ),
             text=TextStream(self._tokenizer.decoder(), answer.request.sampling.stop),
-            stop_tokens=self._tokenizer.stop_tokens,
+            stop_tokens=self._stop_tokens(answer.request.sampling),
             emit=events.post,
             chain=Chain(named=agent is not None or answer.request.tenant == PUBLIC),
             constraint=answer.constraint,

@@ -13,22 +13,31 @@ class AnswerLength:
     default: int
     max_kv: int | None = None
 
-    def of(self, prompt: int, wanted: int | None, asked: str = "messages") -> int:
+    def of(
+        self,
+        prompt: int,
+        wanted: int | None,
+        *,
+        asked: str = "messages",
+        as_fits: bool = False,
+    ) -> int:
         """Tokens of an answer to so long a prompt, of which `wanted` are asked for.
 
-        What the prompt is made of was `asked` in the field of that name.
+        What the prompt is made of was `asked` in the field of that name. With `as_fits` there are
+        fewer where there is no room for all of them.
 
         Raises:
             ContextLengthError: if both together exceed the model's context.
             KVBudgetError: if they exceed what the KV budget can ever hold.
         """
+        needed = None if as_fits else wanted
         takes = f"the {asked} {'take' if asked.endswith('s') else 'takes'} {prompt} tokens"
         room = self.max_context - prompt
-        self._check_context(room, wanted, takes, asked)
+        self._check_context(room, needed, takes, asked)
         if self.max_kv is not None:
             room = min(room, self.max_kv - prompt)
-            self._check_budget(self.max_kv, room, wanted, takes, asked)
-        return min(room, self.default) if wanted is None else wanted
+            self._check_budget(self.max_kv, room, needed, takes, asked)
+        return min(room, self.default if wanted is None else wanted)
 
     def _check_context(self, room: int, wanted: int | None, takes: str, asked: str) -> None:
         if room < 1:

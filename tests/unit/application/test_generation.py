@@ -32,6 +32,7 @@ from semantic.domain.chat import (
     GenerationEvent,
     GenerationRequest,
     Progress,
+    RawPrompt,
     Role,
     Started,
     TextDelta,
@@ -516,6 +517,14 @@ class TestRefusal:
         assert server.ask("hello", max_tokens=None).end.usage.completion_tokens == 2
         server.stop()
 
+    def test_an_answer_that_may_be_shorter_gives_way_to_the_context(self) -> None:
+        prompt = len(LetterTokenizer().encode(rendered("hello")))
+        server = Server(max_context=prompt + 2).start()
+        request = replace(request_of("hello", max_tokens=1000), as_fits=True)
+        end = server.run(server.answered(request)).end
+        assert (end.reason, end.usage.completion_tokens) == (FinishReason.LENGTH, 2)
+        server.stop()
+
     def test_of_what_the_kv_budget_can_never_hold(self) -> None:
         prompt = len(LetterTokenizer().encode(rendered("hello")))
         server = Server(max_kv_tokens=prompt + 3).start()
@@ -869,3 +878,20 @@ class TestSampling:
     def test_nobody_is_told_logprobs_unasked(self, server: Server) -> None:
         answer = server.ask("hello")
         assert all(not event.tokens for event in answer.events if isinstance(event, TextDelta))
+
+    def test_an_answer_goes_on_beyond_its_end_if_it_is_to(self) -> None:
+        server = Server(SmallEngine(ScriptedExecutor(choose=saying("ab")))).start()
+        try:
+            end = server.run(server.answered(request_of("hello", ignore_eos=True))).end
+            usual = server.run(server.answered(request_of("hello"))).end
+        finally:
+            server.stop()
+        assert (end.reason, end.usage.completion_tokens) == (FinishReason.LENGTH, 8)
+        assert usual.reason is FinishReason.STOP
+
+    def test_a_prompt_of_ids_must_be_of_the_models_tokens(self, server: Server) -> None:
+        vocabulary = server.engine.executor.capabilities.vocab_size
+        request = replace(request_of("hello"), prompt=RawPrompt((0, vocabulary)))
+        with pytest.raises(InvalidRequestError) as caught:
+            server.run(server.generation.generate(request))
+        assert caught.value.field == "prompt"

@@ -9,15 +9,21 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from semantic.adapters.inbound.admin import AdminAccess, admin_router
+from semantic.adapters.inbound.anthropic import (
+    anthropic_router,
+    error_response,
+    speaks_anthropic,
+)
 from semantic.adapters.inbound.body_limit import BodyLimitMiddleware
-from semantic.adapters.inbound.errors import report
+from semantic.adapters.inbound.errors import ErrorReport, report
 from semantic.adapters.inbound.health import health_router
 from semantic.adapters.inbound.last_resort import LastResortMiddleware
 from semantic.adapters.inbound.limits import Limits
 from semantic.adapters.inbound.openai import openai_router
-from semantic.adapters.inbound.request_id import RequestIdMiddleware
+from semantic.adapters.inbound.request_id import RequestIdMiddleware, request_id_of
 from semantic.domain.errors import SemanticError
 from semantic.ports.clock import Clock
 from semantic.ports.inference import Inference
@@ -47,24 +53,32 @@ def create_app(
         redirect_slashes=False,
         middleware=[
             Middleware(RequestIdMiddleware, new_id=new_id),
-            Middleware(LastResortMiddleware, telemetry=telemetry),
+            Middleware(LastResortMiddleware, telemetry=telemetry, rendered=_rendered),
             Middleware(BodyLimitMiddleware, max_bytes=limits.max_body_bytes),
         ],
     )
 
-    async def answer_error(_request: Request, error: Exception) -> Response:
-        return report(error, telemetry).response()
+    async def answer_error(request: Request, error: Exception) -> Response:
+        return _rendered(report(error, telemetry), request.scope)
 
     async def answer_http_error(request: Request, error: Exception) -> Response:
-        return report(_worded(request, error), telemetry).response()
+        return _rendered(report(_worded(request, error), telemetry), request.scope)
 
     app.add_exception_handler(SemanticError, answer_error)
     app.add_exception_handler(HTTPException, answer_http_error)
     app.include_router(openai_router(inference, telemetry, clock, limits, new_id))
+    app.include_router(anthropic_router(inference, telemetry, limits, new_id))
     app.include_router(health_router(inference))
     if admin:
         app.include_router(admin_router(admin))
     return app
+
+
+def _rendered(told: ErrorReport, scope: Scope) -> Response:
+    """An error in the dialect that the client speaks."""
+    if speaks_anthropic(scope):
+        return error_response(told, request_id_of(Request(scope)))
+    return told.response()
 
 
 def _worded(request: Request, error: Exception) -> Exception:
