@@ -157,7 +157,7 @@ class Generation:
             max_tokens = self._length.of(
                 len(prompt.tokens),
                 request.sampling.max_tokens,
-                asked="prompt" if raw else "messages",
+                "prompt" if raw else "messages",
                 as_fits=request.as_fits,
             )
             number = SequenceId(next(self._ids))

@@ -14,12 +14,7 @@ class AnswerLength:
     max_kv: int | None = None
 
     def of(
-        self,
-        prompt: int,
-        wanted: int | None,
-        *,
-        asked: str = "messages",
-        as_fits: bool = False,
+        self, prompt: int, wanted: int | None, asked: str = "messages", *, as_fits: bool = False
     ) -> int:
         """Tokens of an answer to so long a prompt, of which `wanted` are asked for.
 
@@ -30,8 +25,8 @@ class AnswerLength:
             ContextLengthError: if both together exceed the model's context.
             KVBudgetError: if they exceed what the KV budget can ever hold.
         """
-        needed = None if as_fits else wanted
         takes = f"the {asked} {'take' if asked.endswith('s') else 'takes'} {prompt} tokens"
+        needed = None if as_fits else wanted
         room = self.max_context - prompt
         self._check_context(room, needed, takes, asked)
         if self.max_kv is not None:

@@ -107,7 +107,7 @@ class GenerationRequest:
     With `sampling.max_tokens` 0 the prompt is computed and remembered, and nothing is answered.
     With `json` the text of the answer is held to a form. With `as_fits` an answer for which there
     is less room than `sampling.max_tokens` is shorter; else it is refused. `compared_to` is an
-    earlier request, with which it is compared where what is reused is told.
+    earlier request, with which it is to be compared where what is reused is told.
     """
 
     request_id: RequestId
