@@ -207,6 +207,7 @@ class EngineWork:
     def _attach(self, job: Job, loading: Loading) -> None:
         """The parts are there: attach the blocks, in order."""
         job.loading = None
+        job.prompt_scores.clear()
         sequence = job.sequence
         uses, held = loading.uses, loading.held
         blocks = [_attached(use, held) for use in uses]
@@ -248,6 +249,7 @@ class EngineWork:
         if plan.prefill is not None:
             job = self._jobs.by_id[plan.prefill.sequence]
             job.sequence.prefilled(len(plan.prefill.tokens))
+            self._jobs.guarded(job, partial(self._jobs.scored, scores=result.scored))
             # After the last chunk the first token is awaited; sealing comes once it is out.
             if not plan.prefill.last:
                 self._jobs.guarded(job, self._jobs.progress)

@@ -15,6 +15,7 @@ from semantic.application.agents import Agents
 from semantic.application.answer_clock import AnswerClock
 from semantic.application.answer_events import AnswerEvents
 from semantic.application.answer_stream import AnswerStream
+from semantic.application.call_ids import random_call_id
 from semantic.application.chain import Chain
 from semantic.application.engine_job import Job, JobEnded, JobFailed, JobStarted
 from semantic.application.engine_loop import EngineLoop
@@ -24,8 +25,10 @@ from semantic.application.miss_report import Comparison, MissReport
 from semantic.application.prompts import Prompt, Prompts
 from semantic.application.recent_turns import RecentTurns
 from semantic.application.text_stream import TextStream
+from semantic.application.text_work import TextWork
 from semantic.application.turn_memory import OpenTurn, TurnMemory
 from semantic.domain.answer_length import AnswerLength
+from semantic.domain.answer_parser import AnswerParser, parser_of
 from semantic.domain.cache_spec import BLOCK_SIZE
 from semantic.domain.chat import (
     Conversation,
@@ -87,6 +90,7 @@ class Surroundings:
     clock: Clock
     telemetry: Telemetry
     new_seed: Callable[[], int]
+    new_call_id: Callable[[], str] = random_call_id
 
 
 class Generation:
@@ -103,11 +107,13 @@ class Generation:
         self._model = model.info
         self._vocab_size = model.vocab_size
         self._new_seed = surroundings.new_seed
+        self._new_call_id = surroundings.new_call_id
         self._tokenizer = model.tokenizer
         self._prompts = Prompts(
             model.tokenizer, resumes_anywhere=model.resumes_anywhere, rules=model.rules
         )
         self._constraints = model.constraints
+        self._text = TextWork()
         self._engine = engine
         self._turns = TurnMemory(
             agents,
@@ -152,7 +158,7 @@ class Generation:
             # What the model is shown is what it is held to.
             request = replace(request, prompt=prompt.said)
             compared = await self._misses.compared(request, turn, prompt)
-            constraint = self._constraint(request)
+            constraint = await self._constraint(request, prompt)
             raw = isinstance(prompt.said, RawPrompt)
             max_tokens = self._length.of(
                 len(prompt.tokens),
@@ -184,10 +190,15 @@ class Generation:
         if model != self._model.model_id:
             raise ModelNotFoundError(model, tried=(f"served: {self._model.model_id}",))
 
-    def _constraint(self, request: GenerationRequest) -> Constraint | None:
-        if self._constraints is None:
+    async def _constraint(self, request: GenerationRequest, prompt: Prompt) -> Constraint | None:
+        """The form of the answer, if it has one; made on a thread, as anybody's schema may be."""
+        constraints = self._constraints
+        if constraints is None or not (request.use.tools or request.json):
             return None
-        return self._constraints.of(request.use, request.json, reasons=False)
+        reasons = self._tokenizer.syntax.begins_in(prompt.text_end)
+        return await self._text.done(
+            lambda: constraints.of(request.use, request.json, reasons=reasons)
+        )
 
     def _seeded(self, sampling: SamplingParams) -> SamplingParams:
         """With a seed in any case: who is preempted must go on with the same draws."""
@@ -199,6 +210,7 @@ class Generation:
     async def _submit(self, answer: "_Answer") -> AnswerStream:
         agent = answer.turn.agent
         events = JobEvents(self._engine)
+        request = answer.request
         job = Job(
             sequence=Sequence(
                 id=answer.sequence,
@@ -209,8 +221,8 @@ class Generation:
                 tenant=answer.request.tenant,
                 agent=agent.agent.key if agent else None,
             ),
-            text=TextStream(self._tokenizer.decoder(), answer.request.sampling.stop),
-            stop_tokens=self._stop_tokens(answer.request.sampling),
+            text=TextStream(self._tokenizer.decoder(), request.sampling.stop, self._parser(answer)),
+            stop_tokens=self._stop_tokens(request.sampling),
             emit=events.post,
             chain=Chain(named=agent is not None or answer.request.tenant == PUBLIC),
             constraint=answer.constraint,
@@ -221,6 +233,14 @@ class Generation:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return stream
+
+    def _parser(self, answer: "_Answer") -> AnswerParser | None:
+        """Reads the answer; what continues a raw prompt is text and nothing else."""
+        if isinstance(answer.request.prompt, RawPrompt):
+            return None
+        syntax = self._tokenizer.syntax
+        reasons = syntax.begins_in(answer.prompt.text_end)
+        return parser_of(syntax, answer.request.use, reasons=reasons)
 
     async def _drive(self, answer: "_Answer", events: JobEvents, stream: AnswerStream) -> None:
         """Turn the engine's events into the answer's; goes on if nobody listens any more."""
@@ -240,8 +260,13 @@ class Generation:
             if saving and self._limits.awaits_commit:
                 await self._turns.safe(turn, saving)
                 saving = None
-            usage = Usage(len(answer.prompt.tokens), ended.cached_tokens, len(ended.generated))
-            stream.put(Finished(ended.reason, usage, timings))
+            usage = Usage(
+                len(answer.prompt.tokens),
+                ended.cached_tokens,
+                len(ended.generated),
+                ended.reasoning_tokens,
+            )
+            stream.put(Finished(ended.reason, usage, timings, ended.stop))
         except Exception as error:  # noqa: BLE001 - a bug must not leave the client waiting
             self._telemetry.error("request_failed", error=repr(error))
             stream.fail(EngineError(f"internal error: {error}"))
@@ -254,7 +279,9 @@ class Generation:
         self, answer: "_Answer", events: JobEvents, stream: AnswerStream, heard: HeardAnswer
     ) -> JobEnded | None:
         """Pass on what the engine tells, to its end; None if it failed."""
-        told = AnswerEvents(self._tokenizer, answer.clock, len(answer.prompt.tokens))
+        told = AnswerEvents(
+            self._tokenizer, answer.clock, len(answer.prompt.tokens), self._new_call_id
+        )
         while True:
             event = await events.next()
             for one in told.of(event):

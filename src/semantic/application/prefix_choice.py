@@ -61,7 +61,12 @@ class PrefixChoice:
         self._latency.count(max(0.0, besides), 1, now)
 
     def known(self, job: Job, loading: Loading) -> tuple[BlockUse, ...]:
-        """All of a prompt's beginning that can be had; says what is in the way of more."""
+        """All of a prompt's beginning that can be had; says what is in the way of more.
+
+        None of one that is to be scored.
+        """
+        if job.scores_prompt:
+            return ()
         sequence = job.sequence
         found = self._cache.match(sequence.prefill, sequence.tenant, self._obtainable(loading))
         if loading.obstacle is None:

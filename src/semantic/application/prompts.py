@@ -36,6 +36,13 @@ class Prompt:
         """All of it."""
         return self.recalled.ids + self.asked.ids
 
+    @property
+    def text_end(self) -> str:
+        """The end of its text."""
+        if self.asked.text or self.recalled.branch is None:
+            return self.asked.text
+        return self.recalled.branch.segments[self.recalled.segments - 1].text
+
 
 class Prompts:
     """Prompts of one model, which can go on from any position or needs its system prompt's end.

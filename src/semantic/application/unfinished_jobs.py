@@ -13,6 +13,7 @@ from semantic.application.kv_cache import KvCache
 from semantic.domain.chat import FinishReason
 from semantic.domain.errors import EngineError, SemanticError
 from semantic.domain.ids import SequenceId
+from semantic.domain.sampling import TokenLogprobs
 from semantic.domain.sequence import SequenceState
 from semantic.domain.step_plan import SampledToken
 from semantic.ports.telemetry import Telemetry
@@ -53,9 +54,15 @@ class UnfinishedJobs:
             job.told = sequence.num_computed
             job.emit(JobProgress(job.told, sequence.num_prompt))
 
+    @staticmethod
+    def scored(job: Job, scores: tuple[TokenLogprobs, ...]) -> None:
+        """A chunk's tokens have been scored, if its job asks for that; tell it with the last."""
+        if job.scores_prompt and (told := job.scored_prompt(scores)):
+            job.emit(told)
+
     def show(self, job: Job, sampled: SampledToken) -> bool:
         """Show a token; whether the job goes on. If it was the last, the job has ended."""
-        if told := job.took(sampled):
+        for told in job.took(sampled):
             job.emit(told)
         if sampled.token in job.stop_tokens or job.text.stopped:
             self.end(job, FinishReason.STOP)
@@ -77,7 +84,7 @@ class UnfinishedJobs:
     def end(self, job: Job, reason: FinishReason) -> None:
         """Keep all that was computed, and close the job."""
         self.start(job, JobStarted(0))
-        if rest := job.finish():
+        for rest in job.finish():
             job.emit(rest)
         if job.sequence.num_computed:
             self.capture(job, end=True)

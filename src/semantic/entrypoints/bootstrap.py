@@ -26,6 +26,7 @@ from semantic.adapters.inbound.app import create_app
 from semantic.adapters.inbound.cors import ANY
 from semantic.adapters.inbound.doors import Doors
 from semantic.adapters.inbound.limits import Limits
+from semantic.adapters.outbound.constraints.guided_answers import GuidedAnswers
 from semantic.adapters.outbound.mlx import blas
 from semantic.adapters.outbound.storage import secret_file
 from semantic.adapters.outbound.storage.agent_files import AgentFiles
@@ -62,6 +63,7 @@ from semantic.application.write_behind import WriteBehind
 from semantic.domain.api_key import KeyLimits
 from semantic.domain.cache_spec import BLOCK_SIZE
 from semantic.domain.sampling import SEED_BITS
+from semantic.ports.answer_constraints import AnswerConstraints
 from semantic.ports.clock import Clock
 from semantic.ports.inference import ModelInfo
 from semantic.ports.model_loader import LoadedModel
@@ -209,6 +211,7 @@ def build(settings: Settings, admin_token: str, *, reachable: bool = False) -> A
             spec is None or spec.resume_rule.anywhere,
             capabilities.vocab_size,
             _max_kv_tokens(engine_parts),
+            _constraints(model, telemetry),
             rules=settings.prompt.rules,
         ),
         engine,
@@ -256,6 +259,15 @@ def _history(
         return None
     limits = ResponseLimits(responses.max_count, responses.max_bytes, responses.max_age_s)
     return ResponseHistory(ResponseFiles(root, limits, clock, telemetry), telemetry)
+
+
+def _constraints(model: LoadedModel, telemetry: Telemetry) -> AnswerConstraints | None:
+    """None for a model whose answers nothing ends: there is no telling that one is complete."""
+    size = model.executor.capabilities.vocab_size
+    if not any(token < size for token in model.tokenizer.stop_tokens):
+        telemetry.warning("answers_not_held", model=model.model_id, reason="no token ends them")
+        return None
+    return GuidedAnswers(model.tokenizer, size, telemetry)
 
 
 def _loop_limits(engine: EngineSettings) -> LoopLimits:

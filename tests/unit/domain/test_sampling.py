@@ -49,7 +49,6 @@ def test_bounds_are_inclusive(params: dict[str, object]) -> None:
     ("field", "value"),
     [
         ("max_tokens", -1),
-        ("max_tokens", -1),
         ("temperature", -0.1),
         ("temperature", 2.1),
         ("temperature", math.nan),
