@@ -1,6 +1,7 @@
 """Answers as families write them, and as their own templates write them later: the ids stay."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -61,7 +62,7 @@ class FamilyTokenizer(TemplateTokenizer):
         first, *others = text.split(self.end)
         return (*map(ord, first), *(i for part in others for i in (END, *map(ord, part))))
 
-    def decode(self, tokens: "tuple[TokenId, ...]") -> str:  # type: ignore[override]
+    def decode(self, tokens: Sequence[TokenId]) -> str:
         return "".join(self.end if token == END else chr(token) for token in tokens)
 
 
