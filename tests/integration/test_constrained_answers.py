@@ -68,7 +68,12 @@ SCHEMAS: tuple[Json, ...] = (
     of(a={"type": "array", "prefixItems": [FEW, SHORT], "items": False, "minItems": 2}),
     of(a={"type": "object", "additionalProperties": FEW, "maxProperties": 2}),
     {"allOf": [of(a=FEW, b=SHORT), {"properties": {"a": {"minimum": 7}}}]},
-    of(**{"with space": FEW, 'quote"d': {"type": "boolean"}, "é": {"type": "null"}}),
+    {
+        "type": "object",
+        "properties": {"with space": FEW, 'quote"d': {"type": "boolean"}, "é": {"type": "null"}},
+        "required": ["é"],
+        "additionalProperties": False,
+    },
     of(command={"type": "string", "minLength": 3, "maxLength": 12}, timeout=FEW),
 )
 
@@ -180,10 +185,7 @@ def test_a_prompt_is_scored_whole_though_it_is_known(application: Application) -
     sampling = SamplingParams(temperature=0, max_tokens=2, prompt_logprobs=2)
 
     async def ask() -> list[list[GenerationEvent]]:
-        found = []
-        for _ in range(2):
-            found.append(await World(application).events(sampling=sampling))
-        return found
+        return [await World(application).events(sampling=sampling) for _ in range(2)]
 
     first, second = asyncio.run(ask())
     ((one,), (two,)) = (
