@@ -2,7 +2,7 @@
 
 import math
 
-from semantic.application.engine_job import JobEvent, JobStarted, JobText
+from semantic.application.engine_job import JobEvent, JobPiece, JobStarted
 from semantic.domain.chat import Timings
 from semantic.ports.clock import Clock
 
@@ -24,7 +24,7 @@ class AnswerClock:
         """An event has come from the engine."""
         if isinstance(event, JobStarted) and self._started is None:
             self._started = self._clock.monotonic()
-        elif isinstance(event, JobText) and self._first_text is None:
+        elif isinstance(event, JobPiece) and self._first_text is None:
             self._first_text = self._clock.monotonic()
 
     def progress_is_due(self) -> bool:

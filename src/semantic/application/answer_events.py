@@ -1,22 +1,28 @@
 """One answer's events: from what the engine tells to what its reader is told."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from semantic.application.answer_clock import AnswerClock
 from semantic.application.engine_job import (
+    JobArguments,
+    JobCall,
     JobEnded,
     JobEvent,
     JobFailed,
     JobProgress,
+    JobReasoning,
     JobScored,
     JobStarted,
     JobText,
     ScoredId,
 )
 from semantic.domain.chat import (
+    CallDelta,
+    CallStarted,
     GenerationEvent,
     Progress,
     PromptScored,
+    ReasoningDelta,
     ScoredToken,
     Started,
     TextDelta,
@@ -26,12 +32,23 @@ from semantic.ports.tokenizer import Tokenizer
 
 
 class AnswerEvents:
-    """Translates all but the end, for which more has to be known. `clock` hears of everything."""
+    """Translates all but the end, for which more has to be known. `clock` hears of everything.
 
-    def __init__(self, tokenizer: Tokenizer, clock: AnswerClock, prompt_tokens: int) -> None:
+    `new_call_id` makes the ids of calls, of letters and digits.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        clock: AnswerClock,
+        prompt_tokens: int,
+        new_call_id: Callable[[], str],
+    ) -> None:
         self._tokenizer = tokenizer
         self._clock = clock
         self._prompt_tokens = prompt_tokens
+        self._new_call_id = new_call_id
+        self._num_calls = 0
 
     def of(self, event: JobEvent) -> Iterator[GenerationEvent]:
         """What the reader is told of it, if anything."""
@@ -48,6 +65,13 @@ class AnswerEvents:
                 )
             case JobText(text, tokens):
                 yield TextDelta(text, tuple(map(self._scored, tokens)))
+            case JobReasoning(text):
+                yield ReasoningDelta(text)
+            case JobCall(name):
+                self._num_calls += 1
+                yield CallStarted(self._num_calls - 1, self._new_call_id(), name)
+            case JobArguments(text):
+                yield CallDelta(self._num_calls - 1, text)
             case JobFailed() | JobEnded():
                 pass
 

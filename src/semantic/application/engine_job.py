@@ -2,15 +2,17 @@
 
 from collections.abc import Callable
 from contextvars import Context, copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from semantic.application.chain import Chain
 from semantic.application.text_stream import TextStream
+from semantic.domain.answer_pieces import AnswerPiece, CallArguments, CallBegun, Content, Reasoning
 from semantic.domain.block import PartId
 from semantic.domain.chat import FinishReason
 from semantic.domain.errors import SemanticError
 from semantic.domain.ids import TokenId
 from semantic.domain.prefix_index import BlockUse
+from semantic.domain.reuse import MissCause
 from semantic.domain.sampling import TokenLogprobs
 from semantic.domain.sequence import Sequence
 from semantic.domain.step_plan import SampledToken
@@ -28,9 +30,14 @@ class ScoredId:
 
 @dataclass(frozen=True, slots=True)
 class JobStarted:
-    """Prefill begins; `cached_tokens` of the prompt are reused."""
+    """Prefill begins; `cached_tokens` of the prompt are reused, `warm_tokens` of them were read.
+
+    `obstacle` is why it is not more of what the engine knows, if it is not all.
+    """
 
     cached_tokens: int
+    warm_tokens: int = 0
+    obstacle: MissCause | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +58,7 @@ class JobScored:
 
 @dataclass(frozen=True, slots=True)
 class JobText:
-    """More of the answer.
+    """More of the answer's text.
 
     If logprobs are asked for, with the tokens that have ended in it, each once and in order.
     """
@@ -61,17 +68,41 @@ class JobText:
 
 
 @dataclass(frozen=True, slots=True)
+class JobReasoning:
+    """More of what the model reasons."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobCall:
+    """A call begins, of the tool `name`."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobArguments:
+    """More of the last call's arguments."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class JobEnded:
     """The answer is complete and its blocks are sealed.
 
-    `remembered` are the generated ids that make up exactly the text that was shown; None if no
-    whole number of tokens does.
+    `remembered` are the generated ids that make up exactly what was shown; None if no whole number
+    of tokens does. `stop` is the stop string that ended it, if one did; `reasoning_tokens` of the
+    generated are neither text nor calls.
     """
 
     reason: FinishReason
     cached_tokens: int
     generated: tuple[TokenId, ...]
     remembered: tuple[TokenId, ...] | None
+    stop: str | None = None
+    reasoning_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +112,10 @@ class JobFailed:
     error: SemanticError
 
 
-JobEvent = JobStarted | JobProgress | JobScored | JobText | JobEnded | JobFailed
+JobPiece = JobText | JobReasoning | JobCall | JobArguments
+"""What an answer is told in."""
+
+JobEvent = JobStarted | JobProgress | JobScored | JobPiece | JobEnded | JobFailed
 
 
 @dataclass(slots=True)
@@ -91,6 +125,7 @@ class Loading:
     The parts that are there are `held`, and pinned in memory meanwhile; the bytes of those that
     are `missing` are told with them. They are read once it is its turn, from `begun` on. Once one
     has `failed`, another way to begin has to be found. No more than `most_bytes` are to be read.
+    Those that had to be waited for are `cold`; the `obstacle` is what keeps it from more.
     """
 
     asked: float
@@ -101,11 +136,19 @@ class Loading:
     begun: float | None = None
     failed: bool = False
     most_bytes: int | None = None
+    cold: set[PartId] = field(default_factory=set)
+    obstacle: MissCause | None = None
 
     @property
     def num_tokens(self) -> int:
         """Tokens of the prompt that are to be restored."""
         return sum(use.length for use in self.uses)
+
+    @property
+    def started(self) -> JobStarted:
+        """What is told once the blocks are attached."""
+        warm = sum(use.length for use in self.uses if not self.cold.isdisjoint(use.ids))
+        return JobStarted(self.num_tokens, warm, self.obstacle)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,36 +206,58 @@ class Job:
         self.prompt_scores.clear()
         return JobScored(prompt[0], scored)
 
-    def took(self, sampled: SampledToken) -> JobText | None:
-        """Add a token to the text; what can be told of it now."""
+    def took(self, sampled: SampledToken) -> list[JobPiece]:
+        """Add a token to the answer; what can be told of it now."""
         if sampled.logprobs is not None:
             self.scored.append(ScoredId(sampled.token, sampled.logprobs))
-        text = self.text.add(sampled.token)
-        return self._told(text, self.text.tokens_ended()) if text else None
+        return self._told(self.text.add(sampled.token))
 
-    def finish(self) -> JobText | None:
+    def finish(self) -> list[JobPiece]:
         """What is left to be told, once the last token is in."""
-        text = self.text.finish()
+        told = self._told(self.text.finish())
         count = self.text.tokens_begun()
         # What ends a turn is no part of the answer.
         silent = count > self.text.tokens_ended()
         if silent and not self.text.stopped and self.sequence.generated[-1] in self.stop_tokens:
             count -= 1
-        told = self._told(text, count)
-        return told if told.text or told.tokens else None
+        if rest := self._scores(count):
+            last = told.pop() if told and isinstance(told[-1], JobText) else JobText("")
+            assert isinstance(last, JobText)
+            told.append(replace(last, tokens=last.tokens + rest))
+        return told
 
-    def _told(self, text: str, count: int) -> JobText:
-        tokens = tuple(self.scored[self.num_told : count])
+    def _told(self, pieces: tuple[AnswerPiece, ...]) -> list[JobPiece]:
+        return [event for piece in pieces if (event := self._event(piece))]
+
+    def _event(self, piece: AnswerPiece) -> JobPiece | None:
+        match piece:
+            case Content(text, end):
+                return JobText(text, self._scores(self.text.tokens_ended(end)))
+            case Reasoning(text):
+                return JobReasoning(text)
+            case CallBegun(name):
+                return JobCall(name)
+            case CallArguments(text):
+                return JobArguments(text)
+            case _:
+                return None
+
+    def _scores(self, count: int) -> tuple[ScoredId, ...]:
+        """Those of the first `count` tokens that are content and have not been told."""
+        told = range(self.num_told, min(count, len(self.scored)))
         self.num_told = max(self.num_told, count)
-        return JobText(text, tokens)
+        return tuple(self.scored[index] for index in told if self.text.is_content(index))
 
     def ended(self, reason: FinishReason) -> JobEnded:
         """The event that closes the job."""
         generated = tuple(self.sequence.generated)
         shown = self.text.tokens_shown()
+        called = self.text.called and self.text.stop is None
         return JobEnded(
-            reason=reason,
+            reason=FinishReason.TOOL_CALLS if called and reason is FinishReason.STOP else reason,
             cached_tokens=self.sequence.num_cached,
             generated=generated,
             remembered=None if shown is None else generated[:shown],
+            stop=self.text.stop,
+            reasoning_tokens=self.text.reasoning_tokens(),
         )

@@ -40,11 +40,11 @@ class UnfinishedJobs:
         return [job for job in self.by_id.values() if job.sequence.state in _IN_ENGINE]
 
     @staticmethod
-    def start(job: Job, cached_tokens: int) -> None:
+    def start(job: Job, started: JobStarted) -> None:
         """Tell that prefill begins, unless that has been told."""
         if not job.started:
             job.started = True
-            job.emit(JobStarted(cached_tokens))
+            job.emit(started)
 
     @staticmethod
     def progress(job: Job) -> None:
@@ -62,7 +62,7 @@ class UnfinishedJobs:
 
     def show(self, job: Job, sampled: SampledToken) -> bool:
         """Show a token; whether the job goes on. If it was the last, the job has ended."""
-        if told := job.took(sampled):
+        for told in job.took(sampled):
             job.emit(told)
         if sampled.token in job.stop_tokens or job.text.stopped:
             self.end(job, FinishReason.STOP)
@@ -83,8 +83,8 @@ class UnfinishedJobs:
 
     def end(self, job: Job, reason: FinishReason) -> None:
         """Keep all that was computed, and close the job."""
-        self.start(job, 0)
-        if rest := job.finish():
+        self.start(job, JobStarted(0))
+        for rest in job.finish():
             job.emit(rest)
         if job.sequence.num_computed:
             self.capture(job, end=True)

@@ -71,6 +71,10 @@ class ReasoningSyntax:
     end: str = "</think>"
 
 
+HARMONY_MARKS = ("<|channel|>", "<|message|>", "<|start|>", "<|constrain|>", "<|end|>")
+"""What separates messages and their parts; what ends an answer is none of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class AnswerSyntax:
     """One model's. `harmony`: its answers are messages in channels, as GPT-OSS writes them.
@@ -85,3 +89,13 @@ class AnswerSyntax:
     def begins_in(self, prompt: str) -> bool:
         """Whether an answer to `prompt` begins inside reasoning."""
         return self.reasoning is not None and prompt.rstrip().endswith(self.reasoning.begin)
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """All texts that are marks, or hold one."""
+        if self.harmony:
+            return HARMONY_MARKS
+        calls, tags, reasoning = self.calls, self.calls.tags, self.reasoning
+        marks = [calls.trigger, calls.opening, calls.naming, calls.closing]
+        marks += [calls.before, calls.between, calls.after, tags.begin, tags.naming, tags.end]
+        return (*marks, *((reasoning.begin, reasoning.end) if reasoning else ()))

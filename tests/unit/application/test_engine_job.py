@@ -2,7 +2,7 @@ import pytest
 from tests.fakes.letter_tokenizer import END, LetterTokenizer
 from tests.fakes.small_engine import make_job
 
-from semantic.application.engine_job import Job
+from semantic.application.engine_job import Job, JobPiece, JobText
 from semantic.domain.chat import FinishReason
 from semantic.domain.ids import SequenceId, TokenId
 from semantic.domain.sampling import TokenLogprobs
@@ -51,20 +51,21 @@ def told(text: str, *stops: str, end: bool = False) -> list[tuple[str, str]]:
     job, _ = make_job(1, (0,), stops=stops, stop_tokens=tokenizer.stop_tokens)
     job.sequence.restored(0)
     job.sequence.prefilled(1)
-    events = []
+    events: list[JobPiece] = []
     for number, token in enumerate((*tokenizer.encode(text), *([END] if end else []))):
         job.sequence.decoded(token)
         scores = TokenLogprobs(-float(number))
-        events.append(job.took(SampledToken(SequenceId(1), token, scores)))
+        events += job.took(SampledToken(SequenceId(1), token, scores))
         if job.text.stopped:
             break
-    events.append(job.finish())
-    numbers = [one.logprobs.logprob for event in events if event for one in event.tokens]
+    events += job.finish()
+    texts = [event for event in events if isinstance(event, JobText)]
+    assert texts == events
+    numbers = [one.logprobs.logprob for event in texts for one in event.tokens]
     assert numbers == [-float(number) for number in range(len(numbers))]
     return [
         (event.text, b"".join(tokenizer.token_bytes(one.token) for one in event.tokens).decode())
-        for event in events
-        if event
+        for event in texts
     ]
 
 
@@ -89,7 +90,5 @@ def test_without_logprobs_no_tokens_are_told() -> None:
     job, _ = make_job(1, (0,))
     job.sequence.restored(0)
     job.sequence.prefilled(1)
-    told = job.took(SampledToken(SequenceId(1), 5))
-    assert told
-    assert told.tokens == ()
-    assert job.finish() is None
+    assert job.took(SampledToken(SequenceId(1), 5)) == [JobText("%")]
+    assert job.finish() == []

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from tests.fakes.letter_tokenizer import LetterTokenizer
 
 from semantic.application.text_stream import TextStream
+from semantic.domain.answer_pieces import Content
 from semantic.domain.ids import TokenId
 
 TOKENIZER = LetterTokenizer()
@@ -43,14 +44,19 @@ def stream_of(pieces: Sequence[str], *stops: str) -> TextStream:
     return TextStream(Pieces(pieces), stops)
 
 
+def text_of(pieces: Sequence[object]) -> str:
+    """The content among the pieces."""
+    return "".join(piece.text for piece in pieces if isinstance(piece, Content))
+
+
 def play(stream: TextStream, num_tokens: int) -> list[str]:
     """Add tokens until it stops; what came with each, and at the end."""
     pieces = []
     for token in range(num_tokens):
-        pieces.append(stream.add(token))
+        pieces.append(text_of(stream.add(token)))
         if stream.stopped:
             break
-    return [*pieces, stream.finish()]
+    return [*pieces, text_of(stream.finish())]
 
 
 def test_without_stop_strings_text_comes_at_once() -> None:
@@ -114,20 +120,21 @@ def test_tokens_without_text_before_a_stop_are_not_shown() -> None:
 def test_half_a_character_is_not_shown_until_it_is_whole() -> None:
     first, second = TOKENIZER.encode("é")
     stream = TextStream(TOKENIZER.decoder(), ())
-    assert [stream.add(first), stream.add(second), stream.finish()] == ["", "é", ""]
+    told = [stream.add(first), stream.add(second), stream.finish()]
+    assert [*map(text_of, told)] == ["", "é", ""]
 
 
 def test_half_a_character_is_shown_at_the_end() -> None:
     stream = TextStream(TOKENIZER.decoder(), ())
-    assert stream.add(TOKENIZER.encode("é")[0]) == ""
-    assert stream.finish() == "\N{REPLACEMENT CHARACTER}"
+    assert stream.add(TOKENIZER.encode("é")[0]) == ()
+    assert text_of(stream.finish()) == "\N{REPLACEMENT CHARACTER}"
     assert stream.tokens_shown() == 1
 
 
 def test_a_stop_string_may_hold_a_character_of_several_tokens() -> None:
     stream = TextStream(TOKENIZER.decoder(), ("éx",))
     tokens = TOKENIZER.encode("aéx")
-    assert "".join([*map(stream.add, tokens), stream.finish()]) == "a"
+    assert "".join(text_of(told) for told in [*map(stream.add, tokens), stream.finish()]) == "a"
     assert stream.tokens_shown() == 1
 
 
@@ -160,7 +167,7 @@ def test_only_what_could_begin_a_stop_string_is_held_back(
     stream = TextStream(Pieces(pieces), tuple(stops))
     shown = text = ""
     for token, piece in enumerate(pieces):
-        shown += stream.add(token)
+        shown += text_of(stream.add(token))
         text += piece
         if stream.stopped:
             return
@@ -189,7 +196,7 @@ def test_tokens_end_and_begin_where_their_text_does(
     taken: list[str] = []
     ended = 0
     for token, piece in enumerate(pieces):
-        shown += stream.add(token)
+        shown += text_of(stream.add(token))
         taken.append(piece)
         assert stream.tokens_ended() >= ended
         ended = stream.tokens_ended()
@@ -199,7 +206,7 @@ def test_tokens_end_and_begin_where_their_text_does(
             assert not ended or taken[ended - 1]
         if stream.stopped:
             break
-    shown += stream.finish()
+    shown += text_of(stream.finish())
     begun = stream.tokens_begun()
     if not stream.stopped:
         assert begun == len(pieces)

@@ -4,22 +4,30 @@ Owns the adaptation of mlx-lm's tokenizer to the port. What the model's own temp
 vocabulary say is done as they say; only a model without a template gets a plain one from here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-from jinja2 import TemplateError
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 from mlx_lm.utils import load_config, load_tokenizer
 
+from semantic.adapters.outbound.mlx.chat_template import ChatTemplate, TemplateSource
+from semantic.adapters.outbound.mlx.template_turns import Turn
 from semantic.adapters.outbound.mlx.token_bytes import piece_bytes
-from semantic.domain.answer_syntax import AnswerSyntax
-from semantic.domain.chat import ChatMessage, Conversation
-from semantic.domain.errors import InvalidRequestError, ModelLoadError
+from semantic.domain.answer_syntax import AnswerSyntax, ReasoningSyntax
+from semantic.domain.chat import Conversation
+from semantic.domain.errors import ModelLoadError
+from semantic.domain.harmony_parser import CALL
 from semantic.domain.ids import TokenId
 
 _UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 """What the bytes of half a character decode to."""
+
+
+_TURN_ENDS = frozenset({CALL, "<|eom_id|>"})
+"""Tokens that end a turn which goes on after a call's result; not every configuration names them."""
+
+_THINK = ("[THINK]", "[/THINK]")
 
 
 class MlxTokenizer:
@@ -37,7 +45,15 @@ class MlxTokenizer:
             index: token.content for index, token in wrapper.added_tokens_decoder.items()
         }
         self._byte_level = _is_byte_level(wrapper)
-        self.stop_tokens: frozenset[TokenId] = frozenset(wrapper.eos_token_ids)
+        ends = {index for index, text in self._added.items() if text in _TURN_ENDS}
+        self.stop_tokens: frozenset[TokenId] = frozenset(wrapper.eos_token_ids) | ends
+        self._template = ChatTemplate(self._template_source())
+        marks = self.syntax.marks
+        self._silent = frozenset(
+            index
+            for index in self._special
+            if index in self.stop_tokens or not any(self._added[index] in mark for mark in marks)
+        )
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -62,26 +78,15 @@ class MlxTokenizer:
     @property
     def syntax(self) -> AnswerSyntax:
         """How the model writes reasoning and calls."""
-        return AnswerSyntax()
+        return self._template.syntax
 
     def render(self, conversation: Conversation, *, answered: bool = False) -> str:
-        """The conversation in the form of the model's template, or else of `_render_plainly`.
+        """The conversation in the form of the model's template, or else of `_apply_plainly`.
 
         Raises:
             InvalidRequestError: if the model's template refuses the messages.
         """
-        messages = conversation.messages
-        if not self._wrapper.has_chat_template:
-            return self._render_plainly(messages)
-        turns = [{"role": m.role.value, "content": m.content} for m in messages]
-        try:
-            text = self._wrapper.apply_chat_template(  # type: ignore[no-untyped-call]
-                turns, tokenize=False, add_generation_prompt=not answered
-            )
-        except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
-            message = f"the model's chat template refuses these messages: {error}"
-            raise InvalidRequestError(message, field="messages") from error
-        return str(text)
+        return self._template.render(conversation, answered=answered)
 
     def encode(self, text: str) -> tuple[TokenId, ...]:
         """Ids of rendered text; markers in it become special tokens, none are added."""
@@ -102,13 +107,57 @@ class MlxTokenizer:
         return piece_bytes(piece, byte_level=self._byte_level) if piece else b""
 
     def decoder(self) -> "StreamDecoder":
-        """A new decoder for one answer; special tokens leave no text."""
-        return StreamDecoder(self, self._special)
+        """A new decoder for one answer; special tokens leave no text but those of `syntax`."""
+        return StreamDecoder(self, self._silent)
 
-    def _render_plainly(self, messages: Sequence[ChatMessage]) -> str:
+    def _template_source(self) -> TemplateSource:
+        has_template = self._wrapper.has_chat_template
+        text = self._wrapper.chat_template if has_template else None
+        if isinstance(text, dict):
+            text = "\n".join(map(str, text.values()))
+        return TemplateSource(
+            apply=self._apply if has_template else self._apply_plainly,
+            text=text if isinstance(text, str) else "",
+            turn_ends=tuple(map(self._text_of, sorted(self.stop_tokens))),
+            reasoning=self._reasoning(),
+        )
+
+    def _text_of(self, token: TokenId) -> str:
+        return self._added.get(token) or self.decode([token])
+
+    def _reasoning(self) -> ReasoningSyntax | None:
+        """The marks of reasoning: those that mlx-lm has found, or Mistral's."""
+        if self._wrapper.has_thinking:
+            return ReasoningSyntax(self._wrapper.think_start, self._wrapper.think_end)
+        begin, end = _THINK
+        if {begin, end} <= set(self._added.values()):
+            return ReasoningSyntax(begin, end)
+        return None
+
+    def _apply(
+        self,
+        turns: Sequence[Turn],
+        *,
+        tools: Sequence[Turn] | None,
+        opened: bool,
+        options: Mapping[str, Any],
+    ) -> str:
+        text = self._wrapper.apply_chat_template(  # type: ignore[no-untyped-call]
+            list(turns), tools=tools, tokenize=False, add_generation_prompt=opened, **options
+        )
+        return str(text)
+
+    def _apply_plainly(
+        self,
+        turns: Sequence[Turn],
+        *,
+        tools: Sequence[Turn] | None,  # noqa: ARG002 - as every template is called
+        opened: bool,
+        options: Mapping[str, Any],  # noqa: ARG002 - the same
+    ) -> str:
         """A paragraph a turn, "User: ...", and an open "Assistant:" for base models to continue."""
-        turns = [f"{m.role.value.capitalize()}: {m.content}" for m in messages]
-        return (self._wrapper.bos_token or "") + "\n\n".join([*turns, "Assistant:"])
+        said = [f"{turn['role'].capitalize()}: {turn['content']}" for turn in turns]
+        return (self._wrapper.bos_token or "") + "\n\n".join([*said, *["Assistant:"] * opened])
 
 
 def _is_byte_level(wrapper: TokenizerWrapper) -> bool:
