@@ -33,6 +33,9 @@ from semantic.domain.sampling import SamplingParams
 from semantic.domain.tools import NO_TOOLS, Calling, JsonAnswer, Tool, ToolUse
 from semantic.entrypoints.bootstrap import Application, build
 
+pytestmark = pytest.mark.timeout(900)
+"""On a busy machine; alone it takes half a minute."""
+
 Json = dict[str, object]
 SHORT: Json = {"type": "string", "maxLength": 8}
 FEW: Json = {"type": "integer", "minimum": -20, "maximum": 500}
