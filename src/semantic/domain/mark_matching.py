@@ -36,7 +36,7 @@ def match(mark: str, text: str, at: int = 0) -> int | Undecided | None:
 
 
 def held_back(text: str, marks: tuple[str, ...]) -> int:
-    """Length of the longest end of `text` that one of the `marks` begins with, but is not all of it."""
+    """Length of the longest end of `text` that a mark begins with and is not all of."""
     return max(
         (
             length

@@ -77,9 +77,7 @@ def find_traits(shows: Shows, known: Traits) -> Traits:
     return _with(shows, traits, SEVERAL_CALLS, {"told_several": True})
 
 
-def _with(
-    shows: Shows, traits: Traits, trial: Conversation, *others: dict[str, bool]
-) -> Traits:
+def _with(shows: Shows, traits: Traits, trial: Conversation, *others: dict[str, bool]) -> Traits:
     """The first way in which the trial is shown; as it was if there is none."""
     ways = (traits, *(replace(traits, **other) for other in others))
     return next((way for way in ways if shows(trial, way)), traits)

@@ -65,7 +65,9 @@ TEXT_OR_CALLS = ("gpt-oss", "mistral-nemo", "mistral-small-3.2")
 """Their templates drop text that comes with calls, or show it by itself."""
 
 
-def rendered(family: str, *messages: ChatMessage, answered: bool = False, use: ToolUse = USE) -> str:
+def rendered(
+    family: str, *messages: ChatMessage, answered: bool = False, use: ToolUse = USE
+) -> str:
     return template_of(family).render(Conversation(messages, use), answered=answered)
 
 
