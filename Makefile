@@ -17,6 +17,12 @@ QUALITY_READY := $(QUALITY)/.ready
 export SEMGREP_SETTINGS_FILE := $(QUALITY)/semgrep-settings.yml
 export SEMGREP_LOG_FILE := $(QUALITY)/semgrep.log
 
+# Clients from PyPI and npm (Node 20 or newer), to be tried against the server: 1.5 GB that no other
+# target needs.
+CLIENTS := .venv-clients
+CLIENTS_READY := $(CLIENTS)/.ready
+CLIENTS_LISTS := $(addprefix tests/clients/,requirements.txt package.json package-lock.json)
+
 # Test processes side by side. More need more memory: each may hold a model.
 JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
@@ -47,6 +53,14 @@ $(READY): pyproject.toml
 $(QUALITY_READY): project/checks/requirements.txt
 	test -x $(QUALITY)/bin/python || $(PYTHON) -m venv $(QUALITY)
 	$(QUALITY)/bin/$(PIP_INSTALL) --requirement project/checks/requirements.txt
+	touch $@
+
+$(CLIENTS_READY): $(CLIENTS_LISTS)
+	test -x $(CLIENTS)/bin/python || $(PYTHON) -m venv $(CLIENTS)
+	$(CLIENTS)/bin/$(PIP_INSTALL) --requirement tests/clients/requirements.txt
+	mkdir -p $(CLIENTS)/node
+	cp tests/clients/package.json tests/clients/package-lock.json $(CLIENTS)/node
+	npm install --prefix $(CLIENTS)/node --no-audit --no-fund --loglevel error
 	touch $@
 
 .PHONY: help
@@ -110,6 +124,10 @@ test-smoke: $(READY) ## Tests that the real server process starts, answers and s
 test-e2e: $(READY) ## Tests of the real server process with real clients
 	$(PYTEST) tests/e2e
 
+.PHONY: test-clients
+test-clients: $(READY) $(CLIENTS_READY) ## Real clients and their packages (network, Node): Claude Code, Codex, OpenCode, SDKs
+	$(BIN)/python -m pytest --numprocesses 0 --capture no tests/clients
+
 .PHONY: lint
 lint: $(READY) ## Style, imports, layers, spelling
 	$(BIN)/ruff check .
@@ -160,6 +178,6 @@ ci: all ## What a change must pass; .ci/run does the same
 .PHONY: clean
 clean: ## Remove everything that was made here
 	if test -x $(QUALITY)/bin/pre-commit; then $(QUALITY)/bin/pre-commit uninstall; fi
-	rm -rf $(VENV) $(QUALITY) dist build .coverage htmlcov
+	rm -rf $(VENV) $(QUALITY) $(CLIENTS) dist build .coverage htmlcov
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

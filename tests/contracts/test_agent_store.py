@@ -20,7 +20,7 @@ RECORD = AgentRecord(
     name="alice",
     namespace="n",
     branches=(
-        Branch((Segment("hello", (1, 2, 3)), Segment(" there", (4,)))),
+        Branch((Segment("hello", (1, 2, 3)), Segment(" there", (4,), alias="there"))),
         Branch((Segment("", ()),)),
         Branch(()),
     ),

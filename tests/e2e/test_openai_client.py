@@ -1,5 +1,6 @@
 """The official OpenAI client against the real server with the real model."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,13 @@ import pytest
 from bench.conversations import MODEL
 from bench.server_process import ServerProcess
 from openai import OpenAI
+from openai.lib.streaming.chat import ChatCompletionStreamState
+from openai.types.chat import (
+    ChatCompletion,
+    ChatCompletionFunctionToolParam,
+    ChatCompletionMessage,
+    ChatCompletionMessageParam,
+)
 
 QUESTION = "What is the capital of France?"
 ANSWER = "The capital of France is Paris."
@@ -166,6 +174,168 @@ def test_logprobs_tell_of_each_token_of_the_answer(client: OpenAI, *, stream: bo
             (other.logprob for other in entry.top_logprobs), reverse=True
         )
         assert entry.logprob <= 0
+
+
+WEATHER: ChatCompletionFunctionToolParam = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "Tell the weather in a city.",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string", "enum": ["Paris", "Rome"]}},
+            "required": ["city"],
+            "additionalProperties": False,
+        },
+        "strict": True,
+    },
+}
+
+
+def completed(client: OpenAI, *, stream: bool, **fields: Any) -> ChatCompletion:
+    """An answer, put together by the client where it is streamed."""
+    fields = {"model": MODEL, "max_tokens": 80, "temperature": 0, **fields}
+    if not stream:
+        answer: ChatCompletion = client.chat.completions.create(**fields)
+        return answer
+    state = ChatCompletionStreamState()
+    fields |= {"stream": True, "stream_options": {"include_usage": True}}
+    for chunk in client.chat.completions.create(**fields):
+        state.handle_chunk(chunk)
+    return state.current_completion_snapshot
+
+
+def said_again(message: ChatCompletionMessage) -> ChatCompletionMessageParam:
+    """An answer as clients send it back."""
+    calls = [
+        {
+            "id": call.id,
+            "type": "function",
+            "function": {"name": call.function.name, "arguments": call.function.arguments},
+        }
+        for call in message.tool_calls or ()
+        if call.type == "function"
+    ]
+    told: Any = {"role": "assistant", "content": message.content, "tool_calls": calls}
+    return told  # type: ignore[no-any-return] # built as the client would
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "choice", ["required", {"type": "function", "function": {"name": "get_weather"}}], ids=str
+)
+def test_two_turns_with_a_call_of_a_tool(client: OpenAI, choice: Any, *, stream: bool) -> None:
+    messages: list[ChatCompletionMessageParam] = [
+        {"role": "user", "content": "What is the weather in Rome?"}
+    ]
+    first = completed(client, stream=stream, messages=messages, tools=[WEATHER], tool_choice=choice)
+    message = first.choices[0].message
+    assert first.choices[0].finish_reason == "tool_calls"
+    assert message.tool_calls
+    for call in message.tool_calls:
+        assert call.type == "function"
+        assert call.function.name == "get_weather"
+        assert json.loads(call.function.arguments)["city"] in {"Paris", "Rome"}
+    results: list[ChatCompletionMessageParam] = [
+        {"role": "tool", "tool_call_id": call.id, "content": "Sunny."}
+        for call in message.tool_calls
+    ]
+    second = completed(
+        client,
+        stream=stream,
+        messages=[*messages, said_again(message), *results],
+        tools=[WEATHER],
+        tool_choice="none",
+    )
+    assert second.choices[0].message.content
+    assert not second.choices[0].message.tool_calls
+    assert first.usage is not None
+    assert second.usage is not None
+    assert second.usage.prompt_tokens_details is not None
+    # All of the first turn but what its template writes otherwise at the end.
+    assert second.usage.prompt_tokens_details.cached_tokens is not None
+    assert second.usage.prompt_tokens_details.cached_tokens >= first.usage.prompt_tokens - 8
+
+
+def test_an_answer_has_the_form_that_is_asked_for(client: OpenAI) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"colour": {"enum": ["red", "blue"]}, "sure": {"type": "boolean"}},
+        "required": ["colour", "sure"],
+        "additionalProperties": False,
+    }
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema, "strict": True}}
+    answer = completed(
+        client,
+        stream=False,
+        messages=[{"role": "user", "content": "Which colour is the sky?"}],
+        response_format=form,
+    )
+    told = json.loads(answer.choices[0].message.content or "")
+    assert told["colour"] in {"red", "blue"}
+    assert isinstance(told["sure"], bool)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_several_answers_differ_and_are_reproducible(client: OpenAI, *, stream: bool) -> None:
+    def ask() -> list[str | None]:
+        answer = completed(
+            client,
+            stream=stream,
+            messages=[{"role": "user", "content": "Name an animal."}],
+            temperature=1.5,
+            max_tokens=8,
+            seed=3,
+            n=3,
+        )
+        return [choice.message.content for choice in answer.choices]
+
+    first = ask()
+    assert len(set(first)) > 1
+    assert ask() == first
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_texts_are_gone_on_with(client: OpenAI, *, stream: bool) -> None:
+    fields: dict[str, Any] = {"stream": stream}
+    answer = client.completions.create(
+        model=MODEL,
+        prompt=["The capital of France is", "One, two, three,"],
+        max_tokens=2,
+        temperature=0,
+        **fields,
+    )
+    choices = [one for part in answer for one in part.choices] if stream else answer.choices
+    texts = ["".join(one.text for one in choices if one.index == index) for index in range(2)]
+    assert texts == [" Paris.", " four,"]
+
+
+def test_a_text_is_scored_as_the_evaluation_harness_asks(client: OpenAI) -> None:
+    def likelihood(text: str) -> tuple[float, bool]:
+        answer = client.completions.create(
+            model=MODEL, prompt=text, echo=True, logprobs=1, max_tokens=1, temperature=0, seed=1
+        )
+        scores = answer.choices[0].logprobs
+        assert scores is not None
+        assert scores.token_logprobs is not None
+        assert scores.top_logprobs is not None
+        assert scores.tokens is not None
+        assert "".join(scores.tokens[:-1]) == text
+        assert scores.token_logprobs[0] is None
+        own, best = scores.token_logprobs[5:-1], scores.top_logprobs[5:-1]
+        greedy = all(one == max(top.values()) for one, top in zip(own, best, strict=True))
+        return sum(own), greedy
+
+    right, right_is_greedy = likelihood("The capital of France is Paris")
+    wrong, wrong_is_greedy = likelihood("The capital of France is Berlin")
+    assert right > wrong
+    assert (right_is_greedy, wrong_is_greedy) == (True, False)
+
+
+def test_one_model_is_found_by_its_id(client: OpenAI) -> None:
+    assert client.models.retrieve(MODEL).id == MODEL
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("other")
 
 
 def test_bias_and_penalties_change_the_answer(client: OpenAI) -> None:

@@ -11,6 +11,7 @@ from semantic.domain.ids import SequenceId, TokenId
 from semantic.domain.resume import ResumeRule
 from semantic.domain.sampling import SamplingParams, TokenLogprobs
 from semantic.domain.step_plan import PrefillChunk, StepPlan
+from semantic.ports.answer_constraints import Constraint
 from semantic.ports.model_executor import AttachedBlock, ModelExecutor, PartHandle
 
 Tokens = tuple[TokenId, ...]
@@ -29,8 +30,10 @@ class Driver:
     decoding: list[SequenceId] = field(default_factory=list)
     answers: dict[SequenceId, list[TokenId]] = field(default_factory=dict)
     logprobs: dict[SequenceId, list[TokenLogprobs | None]] = field(default_factory=dict)
+    scored: list[TokenLogprobs] = field(default_factory=list)
+    """Of all prompts, in the order of their chunks."""
 
-    def start(
+    def start(  # noqa: PLR0913 - one for each of `attach`
         self,
         sequence: SequenceId,
         prompt: Tokens,
@@ -39,10 +42,11 @@ class Driver:
         blocks: Sequence[AttachedBlock] = (),
         sampling: SamplingParams = GREEDY,
         generated: Sequence[TokenId] = (),
+        constraint: Constraint | None = None,
     ) -> None:
         """Attach and prefill; a chunk ends at each of `cuts`. Who decodes goes on meanwhile."""
         position = sum(block.length for block in blocks)
-        self.executor.attach(sequence, prompt[:position], blocks, sampling, generated)
+        self.executor.attach(sequence, prompt[:position], blocks, sampling, generated, constraint)
         ends = [*(cut for cut in cuts if position < cut < len(prompt)), len(prompt)]
         for begin, end in pairwise([position, *ends]):
             self.prefill(sequence, prompt[begin:end], last=end == len(prompt))
@@ -63,6 +67,7 @@ class Driver:
         for sampled in result.sampled:
             self.answers[sampled.sequence].append(sampled.token)
             self.logprobs[sampled.sequence].append(sampled.logprobs)
+        self.scored += result.scored
 
     def steps(self, count: int) -> None:
         """So many tokens for each that decodes."""

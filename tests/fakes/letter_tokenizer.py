@@ -35,6 +35,10 @@ class LetterTokenizer:
     failing: bool = False
 
     @property
+    def special_tokens(self) -> frozenset[TokenId]:
+        return frozenset({START, END})
+
+    @property
     def syntax(self) -> AnswerSyntax:
         return AnswerSyntax()
 

@@ -1,12 +1,13 @@
 """An engine without a model, whose answers depend on its KV and on nothing else."""
 
 import hashlib
+import math
 import random
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from tests.fakes.reference_sampling import adjusted, draw, told
+from tests.fakes.reference_sampling import adjusted, draw, normalised, told
 from tests.fakes.scripted_memory import (
     FULL_LAYER,
     RECURRENT_LAYER,
@@ -25,7 +26,7 @@ from semantic.domain.errors import EngineError, IncompatibleCacheError
 from semantic.domain.ids import Namespace, SequenceId, TokenId
 from semantic.domain.sampling import SamplingParams, TokenLogprobs
 from semantic.domain.step_plan import PrefillChunk, SampledToken, StepPlan, StepResult
-from semantic.ports.answer_constraints import Constraint
+from semantic.ports.answer_constraints import Constraint, TokenMask
 from semantic.ports.model_executor import AttachedBlock, Capabilities, PartHandle
 
 UNIFORM = spec_of(FULL_LAYER)
@@ -72,6 +73,9 @@ class _Running:
     """What the memory would be, had all tokens been computed at once."""
     seed: int
     drawn: int
+    mask: TokenMask | None = None
+    scores: bool = False
+    """Whether all of the prompt is computed, so that it can be scored."""
     decoding: bool = False
     next: tuple[TokenId, TokenLogprobs | None] | None = None
 
@@ -131,7 +135,7 @@ class ScriptedExecutor:
         blocks: Sequence[AttachedBlock],
         sampling: SamplingParams,
         generated: Sequence[TokenId] = (),
-        constraint: Constraint | None = None,  # noqa: ARG002 - it plays a script
+        constraint: Constraint | None = None,
     ) -> None:
         self._entered()
         if sequence in self._running:
@@ -146,8 +150,12 @@ class ScriptedExecutor:
         if memory.seen() != truth.seen() and not self.trusting:
             raise IncompatibleCacheError("the blocks do not hold those tokens")
         seed = sampling.seed if sampling.seed is not None else random.getrandbits(64)
+        mask = constraint.begin() if constraint else None
+        if mask is not None:
+            for token in generated:
+                mask.accept(token)
         self._running[sequence] = _Running(
-            sampling, tuple(tokens), memory, truth, seed, len(generated)
+            sampling, tuple(tokens), memory, truth, seed, len(generated), mask, not blocks
         )
 
     def run(self, plan: StepPlan) -> StepResult:
@@ -161,10 +169,9 @@ class ScriptedExecutor:
         if sorted(plan.decode) != sorted(running):
             self._broken = True
             raise EngineError(f"the plan decodes {plan.decode}, the batch holds {running}")
-        sampled = tuple(SampledToken(key, *self._decode(self._running[key])) for key in running)
-        if plan.prefill is not None:
-            self._prefill(plan.prefill)
-        return StepResult(sampled)
+        sampled = tuple(SampledToken(key, *self._decode(key)) for key in running)
+        scored = () if plan.prefill is None else self._prefill(plan.prefill)
+        return StepResult(sampled, scored)
 
     def seal(
         self, sequence: SequenceId, start: int, end: int, kind: PartKind
@@ -226,33 +233,70 @@ class ScriptedExecutor:
             raise IncompatibleCacheError("this model's KV cannot be kept")
         return self.spec
 
-    def _decode(self, sequence: _Running) -> tuple[TokenId, TokenLogprobs | None]:
+    def _decode(self, key: SequenceId) -> tuple[TokenId, TokenLogprobs | None]:
+        sequence = self._running[key]
         chosen = sequence.next
         if chosen is None:
             raise MisuseError("nothing was prefilled")
         _compute(sequence, chosen[:1])
-        sequence.next = self._sample(sequence)
+        sequence.next = self._chosen(key, after=chosen[0])
         return chosen
 
-    def _prefill(self, chunk: PrefillChunk) -> None:
+    def _chosen(
+        self, key: SequenceId, after: TokenId | None = None
+    ) -> tuple[TokenId, TokenLogprobs | None]:
+        """The next token; the mask hears of the one `after` which it comes."""
+        sequence = self._running[key]
+        if sequence.mask is None:
+            return self._sample(sequence)
+        try:
+            if after is not None:
+                sequence.mask.accept(after)
+            return self._sample(sequence, sequence.mask.allowed())
+        except Exception as error:
+            self._broken = True
+            raise EngineError(f"no mask: {error}", suspects=(key,)) from error
+
+    def _prefill(self, chunk: PrefillChunk) -> tuple[TokenLogprobs, ...]:
         sequence = self._running.get(chunk.sequence)
         if sequence is None or sequence.decoding or not chunk.tokens:
             self._broken = True
             raise EngineError(f"nothing to prefill: {chunk}")
+        first = len(sequence.tokens)
         _compute(sequence, chunk.tokens)
         if chunk.last:
             sequence.decoding = True
-            sequence.next = self._sample(sequence)
+            sequence.next = self._chosen(chunk.sequence)
+        count = sequence.sampling.prompt_logprobs
+        if count is None or not sequence.scores:
+            return ()
+        tokens = sequence.tokens
+        return tuple(
+            told(normalised(self._logits(tokens[:place])), tokens[place], count)
+            for place in range(max(1, first), len(tokens))
+        )
 
-    def _sample(self, sequence: _Running) -> tuple[TokenId, TokenLogprobs | None]:
-        best, sampling = self.choose(_known(sequence)), sequence.sampling
-        if _plain(sampling):
-            return best, None
+    def _logits(self, known: tuple[TokenId, ...]) -> list[float]:
+        best = self.choose(known)
         logits = [_UNLIKELY] * VOCABULARY
         for rank in range(_CANDIDATES):
             logits[(best + rank) % VOCABULARY] = _BEST - rank * _EACH_LESS_LIKELY
-        logprobs = adjusted(logits, sampling, sequence.tokens)
-        token = draw(logprobs, sampling, sequence.seed, sequence.drawn)
+        return logits
+
+    def _sample(
+        self, sequence: _Running, allowed: bytes | None = None
+    ) -> tuple[TokenId, TokenLogprobs | None]:
+        known, sampling = _known(sequence), sequence.sampling
+        if _plain(sampling) and allowed is None:
+            return self.choose(known), None
+        logprobs = adjusted(self._logits(known), sampling, sequence.tokens)
+        may = logprobs
+        if allowed is not None:
+            may = [
+                one if allowed[token // 8] >> token % 8 & 1 else -math.inf
+                for token, one in enumerate(logprobs)
+            ]
+        token = draw(may, sampling, sequence.seed, sequence.drawn)
         sequence.drawn += 1
         count = sampling.logprobs
         return token, None if count is None else told(logprobs, token, count)

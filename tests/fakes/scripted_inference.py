@@ -95,6 +95,7 @@ class ScriptedEvents(EventStream):
     def __init__(self, inference: ScriptedInference) -> None:
         self._inference = inference
         self._steps = list(inference.script)
+        self._closed = asyncio.Event()
 
     async def asend(self, value: None) -> GenerationEvent:  # noqa: ARG002 - nothing to send
         while self._steps:
@@ -105,7 +106,8 @@ class ScriptedEvents(EventStream):
                 case Pause():
                     self._steps.insert(0, step)
                     self._inference.working.set()
-                    await asyncio.Event().wait()
+                    await self._closed.wait()
+                    raise StopAsyncIteration
                 case float() | int():
                     await asyncio.sleep(step)
                 case _:
@@ -117,4 +119,5 @@ class ScriptedEvents(EventStream):
         await asyncio.sleep(0)
         if self._steps:
             self._inference.cancelled.set()
+        self._closed.set()  # for a reader that waits
         self._inference.closed.set()

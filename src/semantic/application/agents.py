@@ -31,10 +31,14 @@ _THREADS = 32
 
 @dataclass(frozen=True, slots=True)
 class AgentLimits:
-    """`silence_s`: for so long a request waits for its agent's record."""
+    """`silence_s`: for so long a request waits for its agent's record.
+
+    `elsewhere` are other models' namespaces, in which an agent may be known.
+    """
 
     max_branches: int
     silence_s: float = SILENCE_S
+    elsewhere: tuple[Namespace, ...] = ()
 
 
 @dataclass(slots=True)
@@ -44,7 +48,8 @@ class OpenAgent:
     That is `reading` its record, and the `saves` being written. Until the record is `known` it
     holds what was remembered meanwhile, and `unsaved` who waits to hear that this is safe; if it
     could not be read, `failure` says why. `saved` is the record that is safe on disk, None if
-    there is none. `late`: it was waited for in vain.
+    there is none. `late`: it was waited for in vain. `elsewhere`: another model has one, this one
+    has not.
     """
 
     agent: AgentId
@@ -54,6 +59,7 @@ class OpenAgent:
     saves: int = 0
     reading: bool = False
     late: bool = False
+    elsewhere: bool = False
     failure: Exception | None = None
     unsaved: list[asyncio.Future[bool]] = field(default_factory=list)
     known: asyncio.Event = field(default_factory=asyncio.Event)
@@ -225,7 +231,7 @@ class Agents:
         task.add_done_callback(self._readings.discard)
 
     async def _read(self, opened: OpenAgent) -> None:
-        load = partial(self._store.load, opened.agent)
+        load = partial(self._loaded, opened)
         try:
             stored = await asyncio.wrap_future(self._threads.begin(load))
         except asyncio.CancelledError:
@@ -241,6 +247,15 @@ class Agents:
             self._save(opened)
         opened.reading = False
         self.close(opened)
+
+    def _loaded(self, opened: OpenAgent) -> AgentRecord | None:
+        """The agent's record; if there is none, look whether another model has one."""
+        stored = self._store.load(opened.agent)
+        if stored is None and self._limits.elsewhere:
+            named = AgentId.parse(opened.agent.name, field="agent")
+            others = (named.within(one, opened.record.tenant) for one in self._limits.elsewhere)
+            opened.elsewhere = any(self._store.load(one) is not None for one in others)
+        return stored
 
     def _join(self, opened: OpenAgent, stored: AgentRecord | None) -> None:
         """The record has been read: what was remembered meanwhile follows it."""

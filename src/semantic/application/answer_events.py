@@ -11,6 +11,7 @@ from semantic.application.engine_job import (
     JobFailed,
     JobProgress,
     JobReasoning,
+    JobScored,
     JobStarted,
     JobText,
     ScoredId,
@@ -20,6 +21,7 @@ from semantic.domain.chat import (
     CallStarted,
     GenerationEvent,
     Progress,
+    PromptScored,
     ReasoningDelta,
     ScoredToken,
     Started,
@@ -57,6 +59,10 @@ class AnswerEvents:
             case JobProgress(computed, total):
                 if self._clock.progress_is_due():
                     yield Progress(total, computed)
+            case JobScored(first, tokens):
+                yield PromptScored(
+                    self._tokenizer.token_bytes(first), tuple(map(self._scored, tokens))
+                )
             case JobText(text, tokens):
                 yield TextDelta(text, tuple(map(self._scored, tokens)))
             case JobReasoning(text):

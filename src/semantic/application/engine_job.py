@@ -12,6 +12,7 @@ from semantic.domain.chat import FinishReason
 from semantic.domain.errors import SemanticError
 from semantic.domain.ids import TokenId
 from semantic.domain.prefix_index import BlockUse
+from semantic.domain.reuse import MissCause
 from semantic.domain.sampling import TokenLogprobs
 from semantic.domain.sequence import Sequence
 from semantic.domain.step_plan import SampledToken
@@ -29,9 +30,14 @@ class ScoredId:
 
 @dataclass(frozen=True, slots=True)
 class JobStarted:
-    """Prefill begins; `cached_tokens` of the prompt are reused."""
+    """Prefill begins; `cached_tokens` of the prompt are reused, `warm_tokens` of them were read.
+
+    `obstacle` is why it is not more of what the engine knows, if it is not all.
+    """
 
     cached_tokens: int
+    warm_tokens: int = 0
+    obstacle: MissCause | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,14 @@ class JobProgress:
 
     computed: int
     total: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobScored:
+    """All of the prompt is computed, and so likely were its tokens; the first has no score."""
+
+    first: TokenId
+    tokens: tuple[ScoredId, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +115,7 @@ class JobFailed:
 JobPiece = JobText | JobReasoning | JobCall | JobArguments
 """What an answer is told in."""
 
-JobEvent = JobStarted | JobProgress | JobPiece | JobEnded | JobFailed
+JobEvent = JobStarted | JobProgress | JobScored | JobPiece | JobEnded | JobFailed
 
 
 @dataclass(slots=True)
@@ -111,6 +125,7 @@ class Loading:
     The parts that are there are `held`, and pinned in memory meanwhile; the bytes of those that
     are `missing` are told with them. They are read once it is its turn, from `begun` on. Once one
     has `failed`, another way to begin has to be found. No more than `most_bytes` are to be read.
+    Those that had to be waited for are `cold`; the `obstacle` is what keeps it from more.
     """
 
     asked: float
@@ -121,11 +136,19 @@ class Loading:
     begun: float | None = None
     failed: bool = False
     most_bytes: int | None = None
+    cold: set[PartId] = field(default_factory=set)
+    obstacle: MissCause | None = None
 
     @property
     def num_tokens(self) -> int:
         """Tokens of the prompt that are to be restored."""
         return sum(use.length for use in self.uses)
+
+    @property
+    def started(self) -> JobStarted:
+        """What is told once the blocks are attached."""
+        warm = sum(use.length for use in self.uses if not self.cold.isdisjoint(use.ids))
+        return JobStarted(self.num_tokens, warm, self.obstacle)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +185,26 @@ class Job:
     scored: list[ScoredId] = field(default_factory=list)
     num_told: int = 0
     constraint: Constraint | None = None
+    prompt_scores: list[TokenLogprobs] = field(default_factory=list)
+    prompt_told: bool = False
+
+    @property
+    def scores_prompt(self) -> bool:
+        """Whether scores of the prompt are yet to be told: then all of it has to be computed."""
+        return self.sequence.sampling.prompt_logprobs is not None and not self.prompt_told
+
+    def scored_prompt(self, scores: tuple[TokenLogprobs, ...]) -> JobScored | None:
+        """Add what a chunk brought; all of them, once there are as many as the prompt has."""
+        prompt = self.sequence.prompt
+        self.prompt_scores += scores
+        if not self.scores_prompt or len(self.prompt_scores) < len(prompt) - 1:
+            return None
+        self.prompt_told = True
+        # What was answered before an interruption may follow.
+        found = zip(prompt[1:], self.prompt_scores, strict=False)
+        scored = tuple(ScoredId(token, one) for token, one in found)
+        self.prompt_scores.clear()
+        return JobScored(prompt[0], scored)
 
     def took(self, sampled: SampledToken) -> list[JobPiece]:
         """Add a token to the answer; what can be told of it now."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from semantic.application.block_reader import BlockReader
-from semantic.application.engine_job import Job, Loading
+from semantic.application.engine_job import Job, JobStarted, Loading
 from semantic.application.interruptions import Interruptions
 from semantic.application.kv_cache import KvCache
 from semantic.application.kv_memory import KvMemory
@@ -28,6 +28,7 @@ from semantic.domain.errors import IncompatibleCacheError, PoolExhaustedError
 from semantic.domain.ids import SequenceId
 from semantic.domain.lineage import Lineage
 from semantic.domain.prefix_index import BlockUse
+from semantic.domain.reuse import MissCause
 from semantic.domain.sequence import SequenceState
 from semantic.domain.step_plan import SampledToken, StepPlan
 from semantic.ports.clock import Clock
@@ -206,20 +207,22 @@ class EngineWork:
     def _attach(self, job: Job, loading: Loading) -> None:
         """The parts are there: attach the blocks, in order."""
         job.loading = None
+        job.prompt_scores.clear()
         sequence = job.sequence
         uses, held = loading.uses, loading.held
         blocks = [_attached(use, held) for use in uses]
         self._parts.cache.used(uses)
+        started = loading.started
         try:
             position = self._attached_at(job, blocks)
         except IncompatibleCacheError as error:
             # Right always: what cannot be continued is computed again.
             self._parts.telemetry.warning("blocks_not_attached", error=str(error))
-            uses, held = (), {}
+            uses, held, started = (), {}, JobStarted(0, 0, MissCause.QUARANTINED)
             position = self._attached_at(job, [])
         self._parts.cache.restored(job.chain, uses, held)
         sequence.restored(position)
-        self._jobs.start(job, position)
+        self._jobs.start(job, started)
 
     def _attached_at(self, job: Job, blocks: list[AttachedBlock]) -> int:
         sequence = job.sequence
@@ -246,6 +249,7 @@ class EngineWork:
         if plan.prefill is not None:
             job = self._jobs.by_id[plan.prefill.sequence]
             job.sequence.prefilled(len(plan.prefill.tokens))
+            self._jobs.guarded(job, partial(self._jobs.scored, scores=result.scored))
             # After the last chunk the first token is awaited; sealing comes once it is out.
             if not plan.prefill.last:
                 self._jobs.guarded(job, self._jobs.progress)

@@ -46,7 +46,7 @@ class FanOut:
 
     def follow(self, job: Job, others: Iterable[Job]) -> bool:
         """Have a job wait if one of the others computes what it would compute itself."""
-        lead = self._lead(job.sequence, others)
+        lead = None if job.scores_prompt else self._lead(job.sequence, others)
         if lead is None:
             return False
         job.following = Following(lead.job, lead.position)

@@ -11,25 +11,39 @@ import itertools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
-from semantic.application.agents import Agents, OpenAgent
+from semantic.application.agents import Agents
 from semantic.application.answer_clock import AnswerClock
 from semantic.application.answer_events import AnswerEvents
 from semantic.application.answer_stream import AnswerStream
 from semantic.application.call_ids import random_call_id
 from semantic.application.chain import Chain
-from semantic.application.engine_job import Job, JobEnded, JobFailed
+from semantic.application.engine_job import Job, JobEnded, JobFailed, JobStarted
 from semantic.application.engine_loop import EngineLoop
+from semantic.application.heard_answer import HeardAnswer
 from semantic.application.job_events import JobEvents
+from semantic.application.miss_report import Comparison, MissReport
 from semantic.application.prompts import Prompt, Prompts
+from semantic.application.recent_turns import RecentTurns
 from semantic.application.text_stream import TextStream
-from semantic.domain.agent import Segment
+from semantic.application.text_work import TextWork
+from semantic.application.turn_memory import OpenTurn, TurnMemory
 from semantic.domain.answer_length import AnswerLength
 from semantic.domain.answer_parser import AnswerParser, parser_of
-from semantic.domain.chat import Conversation, Finished, GenerationRequest, RawPrompt, Usage
+from semantic.domain.cache_spec import BLOCK_SIZE
+from semantic.domain.chat import (
+    Conversation,
+    Finished,
+    FinishReason,
+    GenerationRequest,
+    RawPrompt,
+    Started,
+    Usage,
+)
 from semantic.domain.errors import EngineError, ModelNotFoundError
-from semantic.domain.ids import PUBLIC, SequenceId
+from semantic.domain.ids import PUBLIC, SequenceId, TokenId
 from semantic.domain.sampling import SamplingParams
 from semantic.domain.sequence import Sequence
+from semantic.domain.stable_prompt import ALL_RULES, Rule
 from semantic.ports.answer_constraints import AnswerConstraints, Constraint
 from semantic.ports.clock import Clock
 from semantic.ports.inference import ModelInfo
@@ -42,11 +56,13 @@ class GenerationLimits:
     """`awaits_commit`: whether an answer ends only once its memory is safe.
 
     `commit_timeout_s`: for how long at most; where nobody waits, what takes longer is reported.
+    `recent_turns`: conversations of those who name no agent that are remembered of each tenant.
     """
 
     default_max_tokens: int
     commit_timeout_s: float
     awaits_commit: bool
+    recent_turns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +71,7 @@ class AnsweringModel:
 
     `resumes_anywhere`: whether its memory can be continued from any position. `max_kv_tokens`: how
     many tokens of one request the KV budget holds; None if any number. Without `constraints` no
-    answer is held to a form.
+    answer is held to a form. `rules` say what of a conversation it is not shown.
     """
 
     info: ModelInfo
@@ -64,6 +80,7 @@ class AnsweringModel:
     vocab_size: int
     max_kv_tokens: int | None = None
     constraints: AnswerConstraints | None = None
+    rules: frozenset[Rule] = ALL_RULES
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +109,21 @@ class Generation:
         self._new_seed = surroundings.new_seed
         self._new_call_id = surroundings.new_call_id
         self._tokenizer = model.tokenizer
-        self._prompts = Prompts(model.tokenizer, resumes_anywhere=model.resumes_anywhere)
+        self._prompts = Prompts(
+            model.tokenizer, resumes_anywhere=model.resumes_anywhere, rules=model.rules
+        )
         self._constraints = model.constraints
+        self._text = TextWork()
         self._engine = engine
-        self._agents = agents
+        self._turns = TurnMemory(
+            agents,
+            RecentTurns(limits.recent_turns),
+            self._prompts,
+            surroundings.telemetry,
+            limits.commit_timeout_s,
+        )
+        near = 0 if model.resumes_anywhere else BLOCK_SIZE
+        self._misses = MissReport(self._prompts, limits.recent_turns, near=near)
         self._limits = limits
         self._length = AnswerLength(
             model.info.max_context, limits.default_max_tokens, model.max_kv_tokens
@@ -122,21 +150,27 @@ class Generation:
         clock = AnswerClock(self._clock)
         self._check_model(request.model)
         request.sampling.check_vocabulary(self._vocab_size)
-        agent = None
-        if request.agent:
-            agent = await self._agents.open(request.agent, request.tenant)
+        if isinstance(request.prompt, RawPrompt):
+            request.prompt.check_vocabulary(self._vocab_size)
+        turn = await self._turns.open(request)
         try:
-            branches = agent.record.branches if agent else ()
-            prompt = await self._prompts.of(request.prompt, branches)
-            constraint = self._constraint(request)
-            max_tokens = self._length.of(len(prompt.tokens), request.sampling.max_tokens)
-            answer = _Answer(
-                request, prompt, max_tokens, SequenceId(next(self._ids)), clock, constraint
+            prompt = await self._prompts.of(request.prompt, turn.branches)
+            # What the model is shown is what it is held to.
+            request = replace(request, prompt=prompt.said)
+            compared = await self._misses.compared(request, turn, prompt)
+            constraint = await self._constraint(request, prompt)
+            raw = isinstance(prompt.said, RawPrompt)
+            max_tokens = self._length.of(
+                len(prompt.tokens),
+                request.sampling.max_tokens,
+                "prompt" if raw else "messages",
+                as_fits=request.as_fits,
             )
-            stream = await self._submit(answer, agent)
+            number = SequenceId(next(self._ids))
+            answer = _Answer(request, prompt, turn, compared, max_tokens, number, clock, constraint)
+            stream = await self._submit(answer)
         except BaseException:
-            if agent:
-                self._agents.close(agent)
+            self._turns.close(turn)
             raise
         return stream
 
@@ -156,16 +190,25 @@ class Generation:
         if model != self._model.model_id:
             raise ModelNotFoundError(model, tried=(f"served: {self._model.model_id}",))
 
-    def _constraint(self, request: GenerationRequest) -> Constraint | None:
-        if self._constraints is None:
+    async def _constraint(self, request: GenerationRequest, prompt: Prompt) -> Constraint | None:
+        """The form of the answer, if it has one; made on a thread, as anybody's schema may be."""
+        constraints = self._constraints
+        if constraints is None or not (request.use.tools or request.json):
             return None
-        return self._constraints.of(request.use, request.json, reasons=False)
+        reasons = self._tokenizer.syntax.begins_in(prompt.text_end)
+        return await self._text.done(
+            lambda: constraints.of(request.use, request.json, reasons=reasons)
+        )
 
     def _seeded(self, sampling: SamplingParams) -> SamplingParams:
         """With a seed in any case: who is preempted must go on with the same draws."""
         return sampling if sampling.seed is not None else replace(sampling, seed=self._new_seed())
 
-    async def _submit(self, answer: "_Answer", agent: OpenAgent | None) -> AnswerStream:
+    def _stop_tokens(self, sampling: SamplingParams) -> frozenset[TokenId]:
+        return frozenset() if sampling.ignore_eos else self._tokenizer.stop_tokens
+
+    async def _submit(self, answer: "_Answer") -> AnswerStream:
+        agent = answer.turn.agent
         events = JobEvents(self._engine)
         request = answer.request
         job = Job(
@@ -173,20 +216,20 @@ class Generation:
                 id=answer.sequence,
                 prompt=answer.prompt.tokens,
                 sampling=self._seeded(answer.request.sampling),
-                max_tokens=answer.max_tokens,
+                max_tokens=max(1, answer.max_tokens),  # a prompt is computed when a token comes
                 system_end=answer.prompt.system_end,
                 tenant=answer.request.tenant,
                 agent=agent.agent.key if agent else None,
             ),
             text=TextStream(self._tokenizer.decoder(), request.sampling.stop, self._parser(answer)),
-            stop_tokens=self._tokenizer.stop_tokens,
+            stop_tokens=self._stop_tokens(request.sampling),
             emit=events.post,
             chain=Chain(named=agent is not None or answer.request.tenant == PUBLIC),
             constraint=answer.constraint,
         )
         stream = AnswerStream(cancel=lambda: self._engine.cancel(answer.sequence))
         self._engine.submit(job)
-        task = asyncio.create_task(self._drive(answer, agent, events, stream))
+        task = asyncio.create_task(self._drive(answer, events, stream))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return stream
@@ -199,26 +242,23 @@ class Generation:
         reasons = syntax.begins_in(answer.prompt.text_end)
         return parser_of(syntax, answer.request.use, reasons=reasons)
 
-    async def _drive(
-        self,
-        answer: "_Answer",
-        agent: OpenAgent | None,
-        events: JobEvents,
-        stream: AnswerStream,
-    ) -> None:
+    async def _drive(self, answer: "_Answer", events: JobEvents, stream: AnswerStream) -> None:
         """Turn the engine's events into the answer's; goes on if nobody listens any more."""
+        turn = answer.turn
         saving: Awaitable[bool] | None = None
+        heard = HeardAnswer()
         try:
-            ended = await self._told(answer, events, stream)
+            ended = await self._told(answer, events, stream, heard)
             if ended is None:
                 # An engine that hangs and comes back must not go on with it.
                 self._engine.cancel(answer.sequence)
                 return
             timings = answer.clock.timings()
-            if agent:
-                saving = await self._remember(agent, answer.prompt, ended)
-            if agent and saving and self._limits.awaits_commit:
-                await self._committed(agent, saving)
+            generated = ended.remembered or ()
+            self._misses.answered(answer.request, turn, answer.compared, generated)
+            saving = await self._turns.remember(turn, answer.prompt, ended, heard.message)
+            if saving and self._limits.awaits_commit:
+                await self._turns.safe(turn, saving)
                 saving = None
             usage = Usage(
                 len(answer.prompt.tokens),
@@ -231,13 +271,12 @@ class Generation:
             self._telemetry.error("request_failed", error=repr(error))
             stream.fail(EngineError(f"internal error: {error}"))
         finally:
-            if agent:
-                self._agents.close(agent)
-        if agent and saving:
-            await self._committed(agent, saving)
+            self._turns.close(turn)
+        if saving:
+            await self._turns.safe(turn, saving)
 
     async def _told(
-        self, answer: "_Answer", events: JobEvents, stream: AnswerStream
+        self, answer: "_Answer", events: JobEvents, stream: AnswerStream, heard: HeardAnswer
     ) -> JobEnded | None:
         """Pass on what the engine tells, to its end; None if it failed."""
         told = AnswerEvents(
@@ -246,38 +285,17 @@ class Generation:
         while True:
             event = await events.next()
             for one in told.of(event):
-                stream.put(one)
+                if isinstance(one, Started) and isinstance(event, JobStarted):
+                    stream.put(replace(one, reuse=answer.compared.reuse(event)))
+                elif not answer.only_warms:
+                    heard.hear(one)
+                    stream.put(one)
             match event:
                 case JobFailed(error):
                     stream.fail(error)
                     return None
                 case JobEnded() as ended:
-                    return ended
-
-    async def _remember(
-        self, agent: OpenAgent, prompt: Prompt, ended: JobEnded
-    ) -> Awaitable[bool] | None:
-        """Remember the turn; it is safe when what is returned says so.
-
-        That it could not be remembered is reported, and costs no answer.
-        """
-        answered = ended.remembered
-        # A question asked again leaves nothing new before the answer, and no segment.
-        new: tuple[Segment, ...] = (prompt.asked,) if prompt.asked.text else ()
-        try:
-            if answered:
-                new += (await self._prompts.answered(answered),)
-            return self._agents.remember(agent, prompt.recalled, new) if new else None
-        except Exception as error:  # noqa: BLE001 - as said: the answer has been given
-            self._telemetry.error("turn_not_remembered", error=repr(error))
-            return None
-
-    async def _committed(self, agent: OpenAgent, saving: Awaitable[bool]) -> None:
-        """Wait for a turn to be safe, but not for ever: it goes on behind in any case."""
-        try:
-            await asyncio.wait_for(saving, self._limits.commit_timeout_s)
-        except TimeoutError:
-            self._telemetry.warning("commit_timed_out", agent=agent.agent.key)
+                    return answer.ended(ended)
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +304,22 @@ class _Answer:
 
     request: GenerationRequest
     prompt: Prompt
+    turn: OpenTurn
+    compared: Comparison
     max_tokens: int
     sequence: SequenceId
     clock: AnswerClock
     constraint: Constraint | None = None
+
+    @property
+    def only_warms(self) -> bool:
+        """Whether the prompt is wanted in memory, and no answer."""
+        return self.max_tokens == 0
+
+    def ended(self, ended: JobEnded) -> JobEnded:
+        """The end as it is told: the token that ends a prompt's computing is no answer."""
+        if not self.only_warms:
+            return ended
+        stopped = ended.reason is FinishReason.CANCELLED
+        reason = ended.reason if stopped else FinishReason.LENGTH
+        return replace(ended, reason=reason, generated=(), remembered=None)

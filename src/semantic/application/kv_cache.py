@@ -125,6 +125,16 @@ class KvCache:
         """Tokens that it would not have to compute."""
         return sum(use.length for use in self.match(sequence.prefill, sequence.tenant))
 
+    def seen(self, sequence: Sequence) -> int:
+        """Tokens of its beginning that whole blocks hold though it may not go on from there.
+
+        Where it can go on from anywhere there are none of that kind.
+        """
+        if not self._keeps or self._rule.anywhere:
+            return 0
+        prompt, mine = sequence.prefill[:-1], self._keys(sequence.tenant)
+        return max((end for _, end in self.parts.index.whole_blocks(prompt, mine)), default=0)
+
     def restored_bytes(self, sequence: Sequence) -> int:
         """Bytes of the parts that it would begin with."""
         uses = self.match(sequence.prefill, sequence.tenant)

@@ -26,6 +26,11 @@ class LoadMemory:
         """Bytes of all that is being read."""
         return sum(self._reads.values())
 
+    @property
+    def gave_up(self) -> bool:
+        """Whether anything is on its way that should have come long ago."""
+        return bool(self._given_up)
+
     def is_read(self, part: PartId) -> bool:
         """Whether a part is on its way."""
         return part in self._reads

@@ -15,6 +15,8 @@ from semantic.application.rates import Rate
 from semantic.domain.block import PartId
 from semantic.domain.prefix_index import BlockUse
 from semantic.domain.restore_choice import Pace, fastest
+from semantic.domain.reuse import MissCause
+from semantic.domain.sequence import Sequence
 from semantic.ports.clock import Clock
 from semantic.ports.telemetry import Telemetry
 
@@ -59,9 +61,23 @@ class PrefixChoice:
         self._latency.count(max(0.0, besides), 1, now)
 
     def known(self, job: Job, loading: Loading) -> tuple[BlockUse, ...]:
-        """All of a prompt's beginning that can be had."""
+        """All of a prompt's beginning that can be had; says what is in the way of more.
+
+        None of one that is to be scored.
+        """
+        if job.scores_prompt:
+            return ()
         sequence = job.sequence
-        return self._cache.match(sequence.prefill, sequence.tenant, self._obtainable(loading))
+        found = self._cache.match(sequence.prefill, sequence.tenant, self._obtainable(loading))
+        if loading.obstacle is None:
+            loading.obstacle = self._obstacle(sequence, sum(use.length for use in found))
+        return found
+
+    def _obstacle(self, sequence: Sequence, position: int) -> MissCause | None:
+        gave_up = self._reader.hangs or self._memory.gave_up
+        if gave_up and self._cache.known(sequence) > position:
+            return MissCause.LATE
+        return MissCause.ALIGNED if self._cache.seen(sequence) > position else None
 
     def here(self, job: Job, loading: Loading) -> tuple[BlockUse, ...]:
         """As much of it as is held by now."""
@@ -97,7 +113,10 @@ class PrefixChoice:
             return uses
         found = self._cache.options(uses, self._obtainable(loading), self._to_read(loading))
         fitting = next(option for option in found if option.nbytes <= most)
-        return self._up_to(job, fitting.position, loading) if fitting is not found[0] else uses
+        if fitting is found[0]:
+            return uses
+        loading.obstacle = MissCause.NO_ROOM
+        return self._up_to(job, fitting.position, loading)
 
     def _up_to(self, job: Job, position: int, loading: Loading) -> tuple[BlockUse, ...]:
         beginning = job.sequence.prefill[: position + 1]
@@ -125,6 +144,7 @@ class PrefixChoice:
         best = fastest(found, num_tokens, pace)
         if best is found[0]:
             return uses
+        loading.obstacle = MissCause.RECOMPUTED
         self._telemetry.info(
             "recomputing_is_faster",
             sequence=job.sequence.id,

@@ -19,6 +19,7 @@ from semantic.application.load_memory import LoadMemory
 from semantic.application.prefix_choice import PrefixChoice
 from semantic.domain.block import PartId, StoredPart
 from semantic.domain.ids import Namespace, SequenceId
+from semantic.domain.reuse import MissCause
 from semantic.ports.clock import Clock
 from semantic.ports.telemetry import Telemetry
 
@@ -146,6 +147,7 @@ class PrefixLoading:
         cold = [part for use in uses for part in use.ids if part not in loading.held]
         loading.uses, loading.failed, loading.begun = uses, False, None
         loading.missing = {part: self._parts.cache.nbytes(part) for part in cold}
+        loading.cold.update(cold)
         loading.nbytes = sum(loading.missing.values())
         if not cold:
             self._attach_held(job, loading)
@@ -202,7 +204,8 @@ class PrefixLoading:
                 expected = job.sequence.prefill[position : position + use.length]
                 if not (found and self._memory.hold(loading, part)):
                     self._memory.adopt(loading, part, expected, found)
-                loading.failed |= part not in loading.held
+                if part not in loading.held:
+                    loading.failed, loading.obstacle = True, MissCause.QUARANTINED
             position += use.length
 
     def _go_on(self, job: Job, loading: Loading) -> None:
@@ -219,6 +222,7 @@ class PrefixLoading:
         """Time is up: make do with the parts that are there."""
         if (loading := job.loading) is not None:
             loading.uses = self._choice.here(job, loading)
+            loading.obstacle = MissCause.LATE
             self._attach_held(job, loading)
 
     def _leave(self, job: Job, *, keep: bool = False) -> tuple[PartId, ...]:

@@ -1,27 +1,32 @@
-"""From a request to the ids of its prompt: rendered, tokenized, with what is remembered of it.
+"""From a request to the ids of its prompt, and from an answer to what is remembered of it.
 
-Text becomes tokens on threads of its own. Ids that were really processed stand in wherever the
-rendered text is the same.
+Text becomes tokens on threads of its own. What clients change by themselves is taken out before.
+Ids that were really processed stand in wherever the rendered text is the same.
 """
 
 from dataclasses import dataclass, replace
 
+from semantic.application.answer_history import AnswerHistory
 from semantic.application.system_prefix import SystemPrefix
 from semantic.application.text_work import TextWork
 from semantic.domain.agent import Branch, Recall, Segment, recall
-from semantic.domain.chat import Conversation, RawPrompt
+from semantic.domain.chat import ChatMessage, Conversation, RawPrompt
 from semantic.domain.errors import InvalidRequestError
 from semantic.domain.ids import TokenId
+from semantic.domain.stable_prompt import ALL_RULES, Rule, stable
 from semantic.ports.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A conversation as tokens. `asked` is what follows the recalled part.
+    """What was `said` as tokens.
 
-    Its first `system_end` tokens may begin other conversations as well.
+    `text` is how the template writes it, `asked` what follows the recalled part. Its first
+    `system_end` tokens may begin other conversations as well.
     """
 
+    said: Conversation | RawPrompt
+    text: str
     recalled: Recall
     asked: Segment
     system_end: int = 0
@@ -40,41 +45,84 @@ class Prompt:
 
 
 class Prompts:
-    """Prompts of one model, which can go on from any position or needs its system prompt's end."""
+    """Prompts of one model, which can go on from any position or needs its system prompt's end.
 
-    def __init__(self, tokenizer: Tokenizer, *, resumes_anywhere: bool) -> None:
+    `rules` say what of a conversation is taken out or written alike.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        *,
+        resumes_anywhere: bool,
+        rules: frozenset[Rule] = ALL_RULES,
+    ) -> None:
         self._tokenizer = tokenizer
         self._system_prefix = None if resumes_anywhere else SystemPrefix(tokenizer)
+        self._history = AnswerHistory(tokenizer)
+        self._rules = rules
         self._text = TextWork()
 
     async def of(
         self, asked: Conversation | RawPrompt, branches: tuple[Branch, ...] = ()
     ) -> Prompt:
-        """The prompt; `branches` are what its agent remembers.
+        """The prompt; `branches` are what is remembered of who asks.
 
         Raises:
             InvalidRequestError: if the model's template refuses it, or nothing is left of it.
             EngineError: if it takes too long.
         """
         if isinstance(asked, RawPrompt) and not isinstance(asked.prompt, str):
-            return Prompt(Recall(), Segment("", asked.prompt))
+            return Prompt(asked, "", Recall(), Segment("", asked.prompt))
         prompt = await self._text.done(lambda: self._tokenized(asked, branches))
         if not prompt.tokens:
-            raise InvalidRequestError("the messages hold no text", field="messages")
+            field = "prompt" if isinstance(asked, RawPrompt) else "messages"
+            raise InvalidRequestError(f"there is no text in {field}", field=field)
         return prompt
 
-    async def answered(self, ids: tuple[TokenId, ...]) -> Segment:
-        """An answer's ids with their text."""
-        return Segment(await self._text.done(lambda: self._tokenizer.decode(ids)), ids)
+    async def text_of(self, ids: tuple[TokenId, ...]) -> str:
+        """The text that ids stand for."""
+        return await self._text.done(lambda: self._tokenizer.decode(ids))
+
+    async def turn(
+        self, prompt: Prompt, ids: tuple[TokenId, ...] | None, answer: ChatMessage
+    ) -> tuple[Segment, ...]:
+        """What a turn adds to what was recalled: what was asked, and the answer, if it has `ids`.
+
+        `answer` is what the client was told.
+        """
+        return await self._text.done(lambda: self._turn(prompt, ids, answer))
+
+    def _turn(
+        self, prompt: Prompt, ids: tuple[TokenId, ...] | None, answer: ChatMessage
+    ) -> tuple[Segment, ...]:
+        asked = prompt.asked
+        if asked.ids and not asked.text:  # ids that a client sent: their text is not known yet
+            asked = replace(asked, text=self._tokenizer.decode(asked.ids))
+        # A question asked again leaves nothing new before the answer, and no segment.
+        new = (asked,) if asked.text else ()
+        return new + self._answered(prompt, ids, answer) if ids else new
+
+    def _answered(
+        self, prompt: Prompt, ids: tuple[TokenId, ...], answer: ChatMessage
+    ) -> tuple[Segment, ...]:
+        if isinstance(prompt.said, RawPrompt):
+            return (Segment(self._tokenizer.decode(ids), ids),)
+        said = prompt.said
+        # As it will look when it comes back; the tools are in order already.
+        alone = replace(said, messages=(answer,))
+        (answer,) = stable(alone, self._rules - {Rule.TOOL_SCHEMAS}).messages
+        return self._history.segments(ids, said, prompt.text, answer)
 
     def _tokenized(self, asked: Conversation | RawPrompt, branches: tuple[Branch, ...]) -> Prompt:
-        rendered = self._text_of(asked)
+        said = stable(asked, self._rules) if isinstance(asked, Conversation) else asked
+        rendered = self._text_of(said)
         recalled = recall(branches, rendered)
         rest = rendered[recalled.length :]
-        prompt = Prompt(recalled, Segment(rest, self._tokenizer.encode(rest)))
-        if self._system_prefix is None or isinstance(asked, RawPrompt):
+        prompt = Prompt(said, rendered, recalled, Segment(rest, self._tokenizer.encode(rest)))
+        if self._system_prefix is None or isinstance(said, RawPrompt):
             return prompt
-        return replace(prompt, system_end=self._system_prefix.end(asked, prompt.tokens))
+        return replace(prompt, system_end=self._system_prefix.end(said, prompt.tokens))
 
     def _text_of(self, asked: Conversation | RawPrompt) -> str:
         if isinstance(asked, Conversation):

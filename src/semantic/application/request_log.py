@@ -8,15 +8,18 @@ from collections.abc import AsyncGenerator
 
 from semantic.application.event_stream import EventStream
 from semantic.domain.chat import (
+    CallStarted,
     Conversation,
     Finished,
     GenerationEvent,
     GenerationRequest,
     RawPrompt,
+    ReasoningDelta,
     Started,
     TextDelta,
 )
 from semantic.domain.errors import SemanticError
+from semantic.domain.reuse import Reuse
 from semantic.ports.clock import Clock
 from semantic.ports.inference import Inference, ModelInfo
 from semantic.ports.telemetry import Telemetry
@@ -74,6 +77,7 @@ class _LoggedAnswer(EventStream):
         self._told = False
         self._prompt_tokens: int | None = None
         self._cached_tokens: int | None = None
+        self._reuse: Reuse | None = None
         self._queued_s: float | None = None
         self._ttft_s: float | None = None
 
@@ -85,10 +89,11 @@ class _LoggedAnswer(EventStream):
             self._tell("failed", error=type(error).__name__)
             raise
         match event:
-            case Started(prompt_tokens, cached_tokens):
+            case Started(prompt_tokens, cached_tokens, reuse):
                 self._prompt_tokens, self._cached_tokens = prompt_tokens, cached_tokens
+                self._reuse = reuse
                 self._queued_s = self._elapsed()
-            case TextDelta() if self._ttft_s is None:
+            case TextDelta() | ReasoningDelta() | CallStarted() if self._ttft_s is None:
                 self._ttft_s = self._elapsed()
             case Finished(reason, usage, timings):
                 # As the client is told; what the log measures is for answers that have no end.
@@ -112,12 +117,26 @@ class _LoggedAnswer(EventStream):
             end=end,
             prompt_tokens=self._prompt_tokens,
             cached_tokens=self._cached_tokens,
+            **self._reused(),
             completion_tokens=completion_tokens,
             queued_s=self._queued_s,
             ttft_s=self._ttft_s,
             duration_s=self._elapsed(),
             **({"error": error} if error else {}),
         )
+
+    def _reused(self) -> dict[str, int | str | None]:
+        """Where the reused tokens came from, and why there were not more. Never what they say."""
+        reuse = self._reuse
+        if reuse is None:
+            return {}
+        return {
+            "hot_tokens": reuse.hot_tokens,
+            "warm_tokens": reuse.warm_tokens,
+            "first_difference": reuse.difference,
+            "miss_cause": reuse.cause and reuse.cause.value,
+            "changed_message": reuse.message,
+        }
 
     def _elapsed(self) -> float:
         return _rounded(self._clock.monotonic() - self._begun)

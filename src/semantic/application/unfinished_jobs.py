@@ -13,6 +13,7 @@ from semantic.application.kv_cache import KvCache
 from semantic.domain.chat import FinishReason
 from semantic.domain.errors import EngineError, SemanticError
 from semantic.domain.ids import SequenceId
+from semantic.domain.sampling import TokenLogprobs
 from semantic.domain.sequence import SequenceState
 from semantic.domain.step_plan import SampledToken
 from semantic.ports.telemetry import Telemetry
@@ -39,11 +40,11 @@ class UnfinishedJobs:
         return [job for job in self.by_id.values() if job.sequence.state in _IN_ENGINE]
 
     @staticmethod
-    def start(job: Job, cached_tokens: int) -> None:
+    def start(job: Job, started: JobStarted) -> None:
         """Tell that prefill begins, unless that has been told."""
         if not job.started:
             job.started = True
-            job.emit(JobStarted(cached_tokens))
+            job.emit(started)
 
     @staticmethod
     def progress(job: Job) -> None:
@@ -52,6 +53,12 @@ class UnfinishedJobs:
         if job.told < sequence.num_computed < sequence.num_prompt:  # once told, it never falls
             job.told = sequence.num_computed
             job.emit(JobProgress(job.told, sequence.num_prompt))
+
+    @staticmethod
+    def scored(job: Job, scores: tuple[TokenLogprobs, ...]) -> None:
+        """A chunk's tokens have been scored, if its job asks for that; tell it with the last."""
+        if job.scores_prompt and (told := job.scored_prompt(scores)):
+            job.emit(told)
 
     def show(self, job: Job, sampled: SampledToken) -> bool:
         """Show a token; whether the job goes on. If it was the last, the job has ended."""
@@ -76,7 +83,7 @@ class UnfinishedJobs:
 
     def end(self, job: Job, reason: FinishReason) -> None:
         """Keep all that was computed, and close the job."""
-        self.start(job, 0)
+        self.start(job, JobStarted(0))
         for rest in job.finish():
             job.emit(rest)
         if job.sequence.num_computed:

@@ -55,10 +55,19 @@ class AgentId:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A stretch of a conversation: its rendered text and the ids that were really processed."""
+    """A stretch of a conversation: its rendered text and the ids that were really processed.
+
+    `alias` is how a template writes the same once it is history, where that is not the text.
+    """
 
     text: str
     ids: tuple[TokenId, ...]
+    alias: str | None = None
+
+    def length_in(self, rendered: str, position: int) -> int | None:
+        """Characters that it takes of `rendered` from `position` on; None if that goes on else."""
+        told = (self.text, self.alias) if self.alias else (self.text,)
+        return max((len(one) for one in told if rendered.startswith(one, position)), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +81,18 @@ class Branch:
         """All token ids, in order."""
         return tuple(token for segment in self.segments for token in segment.ids)
 
-    def common_segments(self, rendered: str) -> int:
-        """Number of leading segments whose text is, letter for letter, how `rendered` begins."""
+    def common(self, rendered: str) -> tuple[int, int]:
+        """How many leading segments `rendered` begins with, letter for letter, and its characters.
+
+        Either a segment's text or its alias will do.
+        """
         position = 0
         for count, segment in enumerate(self.segments):
-            if not rendered.startswith(segment.text, position):
-                return count
-            position += len(segment.text)
-        return len(self.segments)
+            length = segment.length_in(rendered, position)
+            if length is None:
+                return count, position
+            position += length
+        return len(self.segments), position
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,19 +124,17 @@ class Recall:
 def recall(branches: tuple[Branch, ...], rendered: str) -> Recall:
     """Find the branch that knows the longest beginning of `rendered`.
 
-    Ids are reused only where the rendered text is identical, whole segments at a time; the rest
-    tokenizes on its own. A segment mostly ends with a turn, at a special token. Where a reply that
-    was cut short is continued by hand, the seam's ids may differ from tokenizing all at once: the
-    text is the same, and the ids are those that were really generated. The newest branch wins a
-    tie.
+    Ids are reused only where the rendered text is identical to a segment's, or to how a template
+    writes it later, whole segments at a time; the rest tokenizes on its own. A segment mostly ends
+    with a turn, at a special token. Where a reply that was cut short is continued by hand, the
+    seam's ids may differ from tokenizing all at once: the text is the same, and the ids are those
+    that were really generated. The newest branch wins a tie.
     """
     best = Recall()
     for branch in reversed(branches):
-        count = branch.common_segments(rendered)
-        known = branch.segments[:count]
-        length = sum(len(segment.text) for segment in known)
+        count, length = branch.common(rendered)
         if length > best.length:
-            ids = tuple(token for segment in known for token in segment.ids)
+            ids = Branch(branch.segments[:count]).ids
             best = Recall(ids=ids, length=length, branch=branch, segments=count)
     return best
 

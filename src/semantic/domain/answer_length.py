@@ -13,47 +13,52 @@ class AnswerLength:
     default: int
     max_kv: int | None = None
 
-    def of(self, prompt: int, wanted: int | None) -> int:
+    def of(
+        self, prompt: int, wanted: int | None, asked: str = "messages", *, as_fits: bool = False
+    ) -> int:
         """Tokens of an answer to so long a prompt, of which `wanted` are asked for.
+
+        What the prompt is made of was `asked` in the field of that name. With `as_fits` there are
+        fewer where there is no room for all of them.
 
         Raises:
             ContextLengthError: if both together exceed the model's context.
             KVBudgetError: if they exceed what the KV budget can ever hold.
         """
-        room = self._in_context(prompt, wanted)
-        if self.max_kv is not None:
-            room = min(room, self._in_budget(prompt, wanted, self.max_kv))
-        return min(room, self.default) if wanted is None else wanted
-
-    def _in_context(self, prompt: int, wanted: int | None) -> int:
+        takes = f"the {asked} {'take' if asked.endswith('s') else 'takes'} {prompt} tokens"
+        needed = None if as_fits else wanted
         room = self.max_context - prompt
+        self._check_context(room, needed, takes, asked)
+        if self.max_kv is not None:
+            room = min(room, self.max_kv - prompt)
+            self._check_budget(self.max_kv, room, needed, takes, asked)
+        return min(room, self.default if wanted is None else wanted)
+
+    def _check_context(self, room: int, wanted: int | None, takes: str, asked: str) -> None:
         if room < 1:
             raise ContextLengthError(
-                f"the messages take {prompt} tokens and leave no room for an answer in "
+                f"{takes}, which leaves no room for an answer in "
                 f"this model's context of {self.max_context}",
-                field="messages",
+                field=asked,
             )
         if wanted is not None and wanted > room:
             raise ContextLengthError(
-                f"the messages take {prompt} tokens and max_tokens asks for {wanted} more, "
+                f"{takes} and max_tokens asks for {wanted} more, "
                 f"but this model's context is {self.max_context}",
                 field="max_tokens",
             )
-        return room
 
     @staticmethod
-    def _in_budget(prompt: int, wanted: int | None, budget: int) -> int:
-        room = budget - prompt
+    def _check_budget(budget: int, room: int, wanted: int | None, takes: str, asked: str) -> None:
         if room < 1:
             raise KVBudgetError(
-                f"the messages take {prompt} tokens, but this server's memory for KV holds "
+                f"{takes}, but this server's memory for KV holds "
                 f"{budget} with the answer: send less, or have the server given more",
-                field="messages",
+                field=asked,
             )
         if wanted is not None and wanted > room:
             raise KVBudgetError(
-                f"the messages take {prompt} tokens and max_tokens asks for {wanted} more, but "
+                f"{takes} and max_tokens asks for {wanted} more, but "
                 f"this server's memory for KV holds {budget}: ask for at most {room}, or send less",
                 field="max_tokens",
             )
-        return room

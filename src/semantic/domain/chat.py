@@ -76,6 +76,17 @@ class RawPrompt:
         if not self.prompt:
             raise InvalidRequestError("prompt must not be empty", field="prompt")
 
+    def check_vocabulary(self, size: int) -> None:
+        """See that it holds no tokens but the `size` that a model has.
+
+        Raises:
+            InvalidRequestError: naming the field.
+        """
+        if isinstance(self.prompt, tuple) and (most := max(self.prompt)) >= size:
+            raise InvalidRequestError(
+                f"prompt: this model has no token {most}, only 0 to {size - 1}", field="prompt"
+            )
+
 
 class FinishReason(enum.Enum):
     """Why an answer ended. `CANCELLED`: the client left, or the server is stopping.
@@ -94,7 +105,9 @@ class GenerationRequest:
     """One wish for an answer. `agent` is None for an anonymous request.
 
     With `sampling.max_tokens` 0 the prompt is computed and remembered, and nothing is answered.
-    With `json` the text of the answer is held to a form.
+    With `json` the text of the answer is held to a form. With `as_fits` an answer for which there
+    is less room than `sampling.max_tokens` is shorter; else it is refused. `compared_to` is an
+    earlier request, with which it is to be compared where what is reused is told.
     """
 
     request_id: RequestId
@@ -104,6 +117,8 @@ class GenerationRequest:
     agent: AgentId | None = None
     tenant: TenantId = DEFAULT_TENANT
     json: JsonAnswer | None = None
+    as_fits: bool = False
+    compared_to: RequestId | None = None
 
     @property
     def use(self) -> ToolUse:

@@ -6,6 +6,7 @@
     │   └── KVBudgetError            prompt and answer exceed all memory that there is for KV
     ├── AgentNotFoundError           no memory under that name
     ├── AgentBusyError               its memory cannot be changed while it is being answered
+    ├── KeyNotFoundError             no API key of that name
     ├── ModelNotFoundError           no such model; says what was tried
     ├── ModelLoadError               the model was found and cannot be used
     ├── ModelSwapError               a model could not be replaced by another
@@ -47,6 +48,10 @@ class AgentNotFoundError(SemanticError):
 
 class AgentBusyError(SemanticError):
     """The agent is being answered, which its memory must outlive."""
+
+
+class KeyNotFoundError(SemanticError):
+    """No API key has that name."""
 
 
 class ModelNotFoundError(SemanticError):

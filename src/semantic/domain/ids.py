@@ -19,6 +19,9 @@ AgentKey = NewType("AgentKey", str)
 TenantId = NewType("TenantId", str)
 """Whose agents and blocks they are: stable, opaque, short. See `tenant_id`."""
 
+KeyName = NewType("KeyName", str)
+"""What an API key is called; never the key itself."""
+
 BlockKey = NewType("BlockKey", str)
 """Hex SHA-256 over (parent key, token ids): the content address of a block within a store."""
 

@@ -19,7 +19,7 @@ class MissCause(enum.Enum):
     EVICTED = "evicted"
     """It was remembered, and given up when space was short; or was never kept."""
     QUARANTINED = "quarantined"
-    """Stored bytes were damaged; they have been put aside."""
+    """What was stored could not be used: it is damaged, and put aside, or could not be read."""
     LATE = "late"
     """The disk did not answer in time."""
     RECOMPUTED = "recomputed"
@@ -35,13 +35,15 @@ class Reuse:
     """Tokens of the prompt, by where their KV came from. The rest of the prompt was computed.
 
     `difference` is the first token that is known to differ from what was remembered of the
-    conversation, or the first that had to be computed, where nothing else is known.
+    conversation, or the first that had to be computed, where nothing else is known. `message` is
+    the number, from 0, of the first message that differs, where that is known.
     """
 
     hot_tokens: int = 0
     warm_tokens: int = 0
     difference: int | None = None
     cause: MissCause | None = None
+    message: int | None = None
 
 
 NOTHING_REUSED = Reuse()

@@ -67,6 +67,8 @@ class SamplingParams:
     stop: tuple[str, ...] = ()
     logprobs: int | None = None
     prompt_logprobs: int | None = None
+    ignore_eos: bool = False
+    """Tokens that end an answer do not, and are a part of it."""
 
     def __post_init__(self) -> None:
         for field, (low, high) in _RANGES.items():

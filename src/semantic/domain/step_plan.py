@@ -46,9 +46,14 @@ class SampledToken:
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What a step brought: one token for every sequence in the plan's `decode`."""
+    """What a step brought: one token for every sequence in the plan's `decode`.
+
+    `scored` are the tokens of the plan's chunk, if its sequence's sampling asks for them and all
+    of it is computed: all but the prompt's first.
+    """
 
     sampled: tuple[SampledToken, ...] = ()
+    scored: tuple[TokenLogprobs, ...] = ()
 
 
 def next_chunk(computed: int, remaining: int, budget: int, block_size: int) -> int:

@@ -8,6 +8,7 @@ import hmac
 from dataclasses import dataclass
 
 from semantic.domain.ids import AgentKey, Namespace, TenantId
+from semantic.domain.stored_response import ResponseId
 
 SECRET_BYTES = 32
 
@@ -44,6 +45,10 @@ class StoreSecret:
     def agent_name(self, agent: AgentKey) -> str:
         """How the file of an agent's record is called, in hex."""
         return self._mac("semantic/agent/1", agent).hex()
+
+    def response_name(self, tenant: TenantId, response: ResponseId) -> str:
+        """How the file of a tenant's response is called, in hex."""
+        return self._mac("semantic/response/1", f"{tenant}\0{response}").hex()
 
     def _mac(self, purpose: str, text: str) -> bytes:
         """HMAC-SHA256; no purpose holds a NUL, so that no two questions are the same bytes."""

@@ -41,7 +41,8 @@ class ToolUse:
 
     `only` are the names of those that may be called; None: of all. Without `parallel` an answer
     holds one call at most. All tools are shown to the model, whatever may be called: what begins
-    the prompt stays the same.
+    the prompt stays the same. `told` are tools that may be called as well and that the conversation
+    itself brings in: they are no part of what begins the prompt.
 
     Raises:
         InvalidRequestError: naming the field, if a call is required of a tool that is not there, or
@@ -52,9 +53,10 @@ class ToolUse:
     calling: Calling = Calling.AUTO
     only: frozenset[str] | None = None
     parallel: bool = True
+    told: tuple[Tool, ...] = ()
 
     def __post_init__(self) -> None:
-        names = [tool.name for tool in self.tools]
+        names = [tool.name for tool in self.tools + self.told]
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise InvalidRequestError(f"two tools are named {twice!r}", field="tools")
@@ -70,7 +72,8 @@ class ToolUse:
         """Those that may be called."""
         if self.calling is Calling.NONE:
             return ()
-        return tuple(tool for tool in self.tools if self.only is None or tool.name in self.only)
+        known = self.tools + self.told
+        return tuple(tool for tool in known if self.only is None or tool.name in self.only)
 
 
 NO_TOOLS = ToolUse()

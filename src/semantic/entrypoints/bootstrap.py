@@ -16,21 +16,28 @@ from fastapi import FastAPI
 
 from semantic.adapters.config.settings import (
     EngineSettings,
+    ResponseSettings,
     Settings,
     SettingsError,
     StoreSettings,
 )
 from semantic.adapters.inbound.admin import AdminAccess
 from semantic.adapters.inbound.app import create_app
+from semantic.adapters.inbound.cors import ANY
+from semantic.adapters.inbound.doors import Doors
 from semantic.adapters.inbound.limits import Limits
+from semantic.adapters.outbound.constraints.guided_answers import GuidedAnswers
 from semantic.adapters.outbound.mlx import blas
 from semantic.adapters.outbound.storage import secret_file
 from semantic.adapters.outbound.storage.agent_files import AgentFiles
 from semantic.adapters.outbound.storage.disk_space import DiskSpace
 from semantic.adapters.outbound.storage.indexed_blocks import IndexedBlocks
+from semantic.adapters.outbound.storage.key_file import KeyFile
+from semantic.adapters.outbound.storage.response_files import ResponseFiles, ResponseLimits
 from semantic.adapters.outbound.storage.store_lock import StoreLock
 from semantic.adapters.outbound.system.system_clock import SystemClock
 from semantic.adapters.outbound.telemetry.structured_log import StructuredLog
+from semantic.application.access import Access
 from semantic.application.administration import LiveAdministration, ServedMemory
 from semantic.application.agent_deletion import Forgettable
 from semantic.application.agents import AgentLimits, Agents
@@ -48,12 +55,15 @@ from semantic.application.kv_cache import CacheLimits, KvCache
 from semantic.application.kv_memory import most_tokens
 from semantic.application.prefix_loading import LoadingLimits
 from semantic.application.request_log import RequestLog
+from semantic.application.response_history import ResponseHistory
 from semantic.application.scheduler import Scheduler, SchedulerLimits
 from semantic.application.space_keeper import SpaceKeeper, SpaceLimits
 from semantic.application.tiered_store import TieredStore
 from semantic.application.write_behind import WriteBehind
+from semantic.domain.api_key import KeyLimits
 from semantic.domain.cache_spec import BLOCK_SIZE
 from semantic.domain.sampling import SEED_BITS
+from semantic.ports.answer_constraints import AnswerConstraints
 from semantic.ports.clock import Clock
 from semantic.ports.inference import ModelInfo
 from semantic.ports.model_loader import LoadedModel
@@ -75,6 +85,7 @@ class Application:
     blocks: IndexedBlocks
     lock: StoreLock
     telemetry: Telemetry
+    access: Access
 
     def end_answers(self) -> None:
         """End running answers, and wait for none. May be called while a signal is handled."""
@@ -90,6 +101,7 @@ class Application:
             self.telemetry.warning("writes_not_finished", waited_s=timeout_s)
         else:
             await self._close_blocks(timeout_s)
+        self.access.close()
         self.lock.release()
 
     async def _close_blocks(self, timeout_s: float) -> None:
@@ -99,18 +111,47 @@ class Application:
             await asyncio.wait_for(asyncio.wrap_future(closing), timeout_s)
 
 
-def build(settings: Settings, admin_token: str) -> Application:
-    """Load the model, open the store, start the engine. `admin_token` opens administration.
+def _access(settings: Settings, telemetry: Telemetry, *, reachable: bool) -> Access:
+    """Who is let in.
 
     Raises:
-        SemanticError: if the model cannot be loaded or the store not be opened.
+        SettingsError: if others can reach the server, and everybody would be let in.
+        CachePersistenceError: if the keys cannot be read.
+    """
+    http = settings.server
+    closed = reachable and not http.allow_open
+    keys = KeyFile(settings.store.path)
+    access = Access(keys, telemetry, needed=closed)
+    if closed and not keys.all():
+        raise SettingsError(
+            f"others can reach {http.host} (server.host), and there is no API key yet: create one "
+            "(semantic keys create NAME), or let everybody in with server.allow_open = true"
+        )
+    if access.open and ANY in http.origins:
+        raise SettingsError(
+            "any web page could talk to the server (server.cors_origins is *), and there is no "
+            "API key yet: create one (semantic keys create NAME), or name the pages"
+        )
+    return access
+
+
+def build(settings: Settings, admin_token: str, *, reachable: bool = False) -> Application:
+    """Load the model, open the store, start the engine. `admin_token` opens administration.
+
+    `reachable`: by others than the users of this machine.
+
+    Raises:
+        SemanticError: if the model cannot be loaded, the store not be opened, or the doors would
+            stand open to the world.
     """
     telemetry, clock = StructuredLog(), SystemClock()
     root = settings.store.path
+    access = _access(settings, telemetry, reachable=reachable)
     lock = StoreLock(root)
     lock.acquire()
     secret = secret_file.opened(root)
     blocks, records = IndexedBlocks(root, telemetry, clock), AgentFiles(root, telemetry)
+    namespaces = blocks.index.namespaces()
     keeper = _keeper(settings.store, blocks, clock, telemetry)
     writes = WriteBehind(blocks, records, settings.store.queue_bytes, telemetry, keeper)
     tiers = TieredStore(blocks, writes)
@@ -160,7 +201,8 @@ def build(settings: Settings, admin_token: str) -> Application:
     capabilities = model.executor.capabilities
     info = ModelInfo(model.model_id, model.created, capabilities.max_context)
     spec = capabilities.spec
-    remembered = AgentLimits(settings.agents.max_branches, silence_s)
+    others = tuple(one for one in namespaces if one != capabilities.namespace)
+    remembered = AgentLimits(settings.agents.max_branches, silence_s, others)
     agents = Agents(records, writes, capabilities.namespace, remembered, clock, telemetry)
     generation = Generation(
         AnsweringModel(
@@ -169,6 +211,8 @@ def build(settings: Settings, admin_token: str) -> Application:
             spec is None or spec.resume_rule.anywhere,
             capabilities.vocab_size,
             _max_kv_tokens(engine_parts),
+            _constraints(model, telemetry),
+            rules=settings.prompt.rules,
         ),
         engine,
         agents,
@@ -176,11 +220,20 @@ def build(settings: Settings, admin_token: str) -> Application:
             settings.generation.default_max_tokens,
             settings.store.commit_timeout_s,
             awaits_commit=settings.store.durability == "full",
+            recent_turns=settings.agents.recent_turns,
         ),
         Surroundings(clock, telemetry, partial(randbits, SEED_BITS)),
     )
     http = settings.server
-    limits = Limits(http.max_body_bytes, http.ping_interval_s, http.cut_off_s)
+    limits = Limits(
+        http.max_body_bytes,
+        http.ping_interval_s,
+        http.cut_off_s,
+        http.max_header_bytes,
+        http.request_timeout_s,
+    )
+    per_key = KeyLimits(settings.auth.requests_per_minute, settings.auth.concurrent)
+    access.start()
     served = ServedMemory(capabilities.namespace, agents, engine, writes, engine_parts.cache.gauge)
     stored = Forgettable(records, tiers, secret)
     administration = LiveAdministration(stored, blocks, served, settings.store.commit_timeout_s)
@@ -190,8 +243,31 @@ def build(settings: Settings, admin_token: str) -> Application:
         clock,
         limits,
         admin=AdminAccess(administration, admin_token),
+        doors=Doors(access, per_key, http.hosts, http.origins),
+        named_by=settings.agents.hints,
+        history=_history(settings.responses, root, clock, telemetry),
     )
-    return Application(app, info, generation, engine, engine_parts, writes, blocks, lock, telemetry)
+    return Application(
+        app, info, generation, engine, engine_parts, writes, blocks, lock, telemetry, access
+    )
+
+
+def _history(
+    responses: ResponseSettings, root: Path, clock: Clock, telemetry: Telemetry
+) -> ResponseHistory | None:
+    if not responses.max_bytes:
+        return None
+    limits = ResponseLimits(responses.max_count, responses.max_bytes, responses.max_age_s)
+    return ResponseHistory(ResponseFiles(root, limits, clock, telemetry), telemetry)
+
+
+def _constraints(model: LoadedModel, telemetry: Telemetry) -> AnswerConstraints | None:
+    """None for a model whose answers nothing ends: there is no telling that one is complete."""
+    size = model.executor.capabilities.vocab_size
+    if not any(token < size for token in model.tokenizer.stop_tokens):
+        telemetry.warning("answers_not_held", model=model.model_id, reason="no token ends them")
+        return None
+    return GuidedAnswers(model.tokenizer, size, telemetry)
 
 
 def _loop_limits(engine: EngineSettings) -> LoopLimits:

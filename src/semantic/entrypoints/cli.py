@@ -12,7 +12,16 @@ import typer
 
 from semantic import __version__
 from semantic.domain.errors import InvalidRequestError, SemanticError
-from semantic.entrypoints.commands import agents, cache, config, exit_codes, models, options, output
+from semantic.entrypoints.commands import (
+    agents,
+    cache,
+    config,
+    exit_codes,
+    keys,
+    models,
+    options,
+    output,
+)
 from semantic.entrypoints.commands.chat import chat
 from semantic.entrypoints.commands.doctor import doctor
 from semantic.entrypoints.commands.memory import memory
@@ -119,6 +128,7 @@ def serve(
 
 app.command()(chat)
 app.add_typer(agents.app, name="agents")
+app.add_typer(keys.app, name="keys")
 app.add_typer(cache.app, name="cache")
 app.add_typer(models.app, name="models")
 app.add_typer(config.app, name="config")

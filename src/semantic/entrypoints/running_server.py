@@ -1,6 +1,6 @@
 """Talking to a server that is running: where it is, and what it answers."""
 
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from semantic.domain.errors import (
     InvalidRequestError,
     SemanticError,
 )
+from semantic.domain.ids import DEFAULT_TENANT, TenantId
 from semantic.entrypoints import server_note
 
 _PATIENCE_S = 60.0
@@ -45,8 +46,10 @@ def find(url: str | None, settings: Settings) -> str:
     return root_url(settings.server.host, settings.server.port)
 
 
-def client(root: str, *, timeout_s: float | None = _PATIENCE_S) -> httpx.Client:
-    """A client of the server at `root`.
+def client(
+    root: str, *, timeout_s: float | None = _PATIENCE_S, key: str | None = None
+) -> httpx.Client:
+    """A client of the server at `root`, which shows `key`.
 
     Raises:
         SettingsError: if that is no address.
@@ -58,6 +61,7 @@ def client(root: str, *, timeout_s: float | None = _PATIENCE_S) -> httpx.Client:
         # A proxy for the world does not lead to this machine.
         return httpx.Client(
             base_url=url,
+            headers={b"Authorization": f"Bearer {key}".encode()} if key else {},
             timeout=httpx.Timeout(timeout_s, connect=_PATIENCE_S),
             trust_env=not _is_local(url.host),
         )
@@ -74,14 +78,16 @@ def unreachable(root: str, error: httpx.TransportError) -> ServerError:
     )
 
 
-def served_models(root: str, *, timeout_s: float = _PATIENCE_S) -> tuple[str, ...]:
+def served_models(
+    root: str, *, timeout_s: float = _PATIENCE_S, key: str | None = None
+) -> tuple[str, ...]:
     """The names of what a server serves.
 
     Raises:
         ServerError: if it does not answer as it should.
     """
     try:
-        with client(root, timeout_s=timeout_s) as http:
+        with client(root, timeout_s=timeout_s, key=key) as http:
             answer = http.get("/v1/models")
     except httpx.TransportError as error:
         raise unreachable(root, error) from error
@@ -89,15 +95,15 @@ def served_models(root: str, *, timeout_s: float = _PATIENCE_S) -> tuple[str, ..
     return tuple(str(model["id"]) for model in found) if isinstance(found, list) else ()
 
 
-def delete_agent(store: Path, name: str) -> dict[str, Any]:
-    """Have the server that owns `store` forget an agent; what it says of the deletion.
+def delete_agent(store: Path, name: str, tenant: TenantId = DEFAULT_TENANT) -> dict[str, Any]:
+    """Have the server that owns `store` forget a tenant's agent; what it says of the deletion.
 
     Raises:
         ServerError: if it cannot be reached, or fails.
         SemanticError: whatever it answers.
     """
     not_ready = f"the store {store} is in use by a server that is not ready; try again in a while"
-    return _administered(store, "DELETE", "/admin/agents", not_ready, name=name)
+    return _administered(store, "DELETE", "/admin/agents", not_ready, name=name, tenant=tenant)
 
 
 def memory_use(store: Path) -> dict[str, Any]:
@@ -167,8 +173,19 @@ def _lives(root: str) -> bool:
         return False
 
 
+def is_loopback(address: str) -> bool:
+    """Whether only this machine has what listens on an IP address.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    found = ip_address(address.partition("%")[0])
+    mapped = found.ipv4_mapped if isinstance(found, IPv6Address) else None
+    return (mapped or found).is_loopback
+
+
 def _is_local(host: str) -> bool:
     try:
-        return ip_address(host).is_loopback
+        return is_loopback(host)
     except ValueError:
         return host == "localhost"

@@ -13,10 +13,11 @@ import uvicorn
 
 from semantic.adapters.config.logging import configure_logging
 from semantic.adapters.config.settings import ServerSettings, Settings, SettingsError
+from semantic.adapters.inbound.http_protocol import patient
 from semantic.domain.errors import CachePersistenceError
 from semantic.entrypoints import server_note
 from semantic.entrypoints.bootstrap import Application, build
-from semantic.entrypoints.running_server import root_url
+from semantic.entrypoints.running_server import is_loopback, root_url
 from semantic.entrypoints.server_note import ServerNote
 from semantic.entrypoints.stop_signals import StopSignals
 from semantic.ports.telemetry import Telemetry
@@ -31,7 +32,8 @@ def serve(settings: Settings, signals: StopSignals) -> None:
     configure_logging(settings.logging.level, settings.logging.format)
     token = secrets.token_urlsafe()
     with _bound(settings.server) as listener:
-        application = build(settings, token)
+        reachable = not is_loopback(listener.getsockname()[0])
+        application = build(settings, token, reachable=reachable)
         signals.count()
         asyncio.run(_run(application, listener, settings, signals, token))
 
@@ -105,6 +107,9 @@ class _Server(uvicorn.Server):
                 application.app,
                 log_config=None,
                 access_log=False,
+                http=patient(settings.request_timeout_s),
+                h11_max_incomplete_event_size=settings.max_header_bytes,
+                limit_concurrency=settings.max_connections,
                 timeout_graceful_shutdown=math.ceil(settings.cut_off_s),
             )
         )

@@ -80,9 +80,12 @@ class ModelExecutor(Protocol):
         `generated` are tokens of the answer that have been chosen before: they are the last of
         those that are restored or prefilled, and the next one's draw is the seed's of that number.
         Penalties count all that is restored or prefilled. Without a seed, one is made up. Only
-        tokens that the `constraint` allows after those are chosen; logprobs tell of all.
+        tokens that the `constraint` allows after those are chosen; logprobs tell of all. The
+        prompt's own are told while it is computed, by sampling that asks for them, if it goes on
+        from no blocks.
 
         Raises:
+            EngineError: if the constraint does not allow what is generated.
             IncompatibleCacheError: if the blocks do not hold exactly those tokens, or not all that
                 the model's layers need to go on from there.
         """

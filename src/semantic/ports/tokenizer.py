@@ -26,6 +26,10 @@ class Tokenizer(Protocol):
         """Ids that end an answer."""
 
     @property
+    def special_tokens(self) -> frozenset[TokenId]:
+        """Ids that no text of an answer is made of."""
+
+    @property
     def syntax(self) -> AnswerSyntax:
         """How the model writes reasoning and calls."""
 

@@ -32,6 +32,7 @@ from semantic.domain.chat import (
     GenerationEvent,
     GenerationRequest,
     Progress,
+    RawPrompt,
     Role,
     Started,
     TextDelta,
@@ -44,7 +45,8 @@ from semantic.domain.errors import (
     ModelNotFoundError,
     PoolExhaustedError,
 )
-from semantic.domain.ids import DEFAULT_TENANT, PUBLIC, RequestId, TenantId, TokenId
+from semantic.domain.ids import DEFAULT_TENANT, PUBLIC, Namespace, RequestId, TenantId, TokenId
+from semantic.domain.reuse import MissCause, Reuse
 from semantic.domain.sampling import SamplingParams
 from semantic.ports.inference import Inference, ModelInfo
 
@@ -100,6 +102,10 @@ class Answer:
 class Server:
     """A running engine and the use case on top of it."""
 
+    RECENT_TURNS = 8
+    ELSEWHERE: tuple[Namespace, ...] = ()
+    TOKENIZER: type[LetterTokenizer] = LetterTokenizer
+
     def __init__(
         self,
         engine: SmallEngine | None = None,
@@ -110,12 +116,12 @@ class Server:
         max_kv_tokens: int | None = None,
     ) -> None:
         self.engine = engine or SmallEngine(ScriptedExecutor(choose=letters))
-        self.tokenizer = LetterTokenizer()
+        self.tokenizer = self.TOKENIZER()
         self.agents = Agents(
             self.engine.agents,
             self.engine.writes,
             NAMESPACE,
-            AgentLimits(8, self.engine.silence_s),
+            AgentLimits(8, self.engine.silence_s, self.ELSEWHERE),
             self.engine.clock,
             self.engine.telemetry,
         )
@@ -130,7 +136,7 @@ class Server:
             ),
             self.engine.loop,
             self.agents,
-            GenerationLimits(5, commit_timeout_s, awaits_commit),
+            GenerationLimits(5, commit_timeout_s, awaits_commit, self.RECENT_TURNS),
             Surroundings(self.engine.clock, self.engine.telemetry, lambda: SEED),
         )
 
@@ -147,7 +153,7 @@ class Server:
 
     def restarted(self) -> "Server":
         self.stop()
-        return Server(self.engine.restarted()).start()
+        return type(self)(self.engine.restarted()).start()
 
     def run(self, work: Coroutine[object, object, Result]) -> Result:
         """Run `work` to its end and remember all answers."""
@@ -237,7 +243,8 @@ class TestAnswer:
         prompt = LetterTokenizer().encode(rendered("hello"))
         said = right_answer(prompt, 20, letters)
         assert answer.text == LetterTokenizer().decode(said)
-        assert answer.events[0] == Started(len(prompt), 0)
+        new = Reuse(difference=0, cause=MissCause.NEW)
+        assert answer.events[0] == Started(len(prompt), 0, new)
         assert answer.end.reason is FinishReason.LENGTH
         assert answer.end.usage.prompt_tokens == len(prompt)
         assert answer.end.usage.completion_tokens == 20
@@ -474,7 +481,7 @@ class TestMemoryThatFails:
                     raise RuntimeError("no space left for logs")
 
         server.tokenizer.failing = True
-        server.generation._telemetry = Broken()
+        server.generation._turns._telemetry = Broken()
         with pytest.raises(EngineError, match="no space left"):
             server.ask("hello")
 
@@ -508,6 +515,14 @@ class TestRefusal:
         prompt = len(LetterTokenizer().encode(rendered("hello")))
         server = Server(max_context=prompt + 2).start()
         assert server.ask("hello", max_tokens=None).end.usage.completion_tokens == 2
+        server.stop()
+
+    def test_an_answer_that_may_be_shorter_gives_way_to_the_context(self) -> None:
+        prompt = len(LetterTokenizer().encode(rendered("hello")))
+        server = Server(max_context=prompt + 2).start()
+        request = replace(request_of("hello", max_tokens=1000), as_fits=True)
+        end = server.run(server.answered(request)).end
+        assert (end.reason, end.usage.completion_tokens) == (FinishReason.LENGTH, 2)
         server.stop()
 
     def test_of_what_the_kv_budget_can_never_hold(self) -> None:
@@ -863,3 +878,20 @@ class TestSampling:
     def test_nobody_is_told_logprobs_unasked(self, server: Server) -> None:
         answer = server.ask("hello")
         assert all(not event.tokens for event in answer.events if isinstance(event, TextDelta))
+
+    def test_an_answer_goes_on_beyond_its_end_if_it_is_to(self) -> None:
+        server = Server(SmallEngine(ScriptedExecutor(choose=saying("ab")))).start()
+        try:
+            end = server.run(server.answered(request_of("hello", ignore_eos=True))).end
+            usual = server.run(server.answered(request_of("hello"))).end
+        finally:
+            server.stop()
+        assert (end.reason, end.usage.completion_tokens) == (FinishReason.LENGTH, 8)
+        assert usual.reason is FinishReason.STOP
+
+    def test_a_prompt_of_ids_must_be_of_the_models_tokens(self, server: Server) -> None:
+        vocabulary = server.engine.executor.capabilities.vocab_size
+        request = replace(request_of("hello"), prompt=RawPrompt((0, vocabulary)))
+        with pytest.raises(InvalidRequestError) as caught:
+            server.run(server.generation.generate(request))
+        assert caught.value.field == "prompt"

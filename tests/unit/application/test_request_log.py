@@ -10,6 +10,7 @@ from tests.fakes.scripted_inference import MODEL, ScriptedInference, Step, answe
 from semantic.application.request_log import RequestLog
 from semantic.domain.chat import FinishReason, GenerationRequest, Started, TextDelta
 from semantic.domain.errors import EngineError, InvalidRequestError
+from semantic.domain.reuse import MissCause, Reuse
 from semantic.ports.inference import Inference
 
 
@@ -66,6 +67,11 @@ def test_a_finished_request_is_one_line() -> None:
         "end": "stop",
         "prompt_tokens": 10,
         "cached_tokens": 4,
+        "hot_tokens": 0,
+        "warm_tokens": 0,
+        "first_difference": None,
+        "miss_cause": None,
+        "changed_message": None,
         "completion_tokens": 2,
         "queued_s": 0.25,
         "ttft_s": 0.75,
@@ -121,3 +127,17 @@ def test_the_rest_is_passed_on() -> None:
     assert logged.log.failure() is None
     logged.inner.ails = "it hangs"
     assert logged.log.failure() == "it hangs"
+
+
+def test_it_says_where_reused_tokens_came_from_and_why_there_were_not_more() -> None:
+    reuse = Reuse(3, 4, 8, MissCause.MESSAGES_CHANGED, message=2)
+    logged = Logged(script=(Started(20, 7, reuse), *answer("Hello")[1:]))
+    logged.read()
+    told = {
+        "hot_tokens": 3,
+        "warm_tokens": 4,
+        "first_difference": 8,
+        "miss_cause": "messages_changed",
+        "changed_message": 2,
+    }
+    assert told.items() <= logged.line().items()

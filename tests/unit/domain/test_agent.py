@@ -105,7 +105,28 @@ class TestBranch:
         ],
     )
     def test_only_whole_segments_are_common(self, rendered: str, count: int) -> None:
-        assert Branch((ASKED, SAID)).common_segments(rendered) == count
+        length = len("ask say "[: 4 * count])
+        assert Branch((ASKED, SAID)).common(rendered) == (count, length)
+
+    @pytest.mark.parametrize(
+        ("rendered", "common"),
+        [
+            ("ask say more ", (3, 13)),
+            ("ask <say>more ", (3, 14)),
+            ("ask <say>other", (2, 9)),
+            ("ask <say", (1, 4)),
+            ("ask ", (1, 4)),
+        ],
+    )
+    def test_a_segment_is_known_by_its_text_or_its_alias(
+        self, rendered: str, common: tuple[int, int]
+    ) -> None:
+        said = replace(SAID, alias="<say>")
+        assert Branch((ASKED, said, MORE)).common(rendered) == common
+
+    def test_of_text_and_alias_the_longer_counts(self) -> None:
+        said = Segment("say", (3,), alias="say.")
+        assert Branch((said, MORE)).common("say.more ") == (2, 9)
 
 
 class TestRecall:

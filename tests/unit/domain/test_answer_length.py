@@ -46,3 +46,31 @@ def test_what_never_fits_is_refused_with_the_numbers(
         budget.of(prompt, wanted)
     assert caught.value.field == field
     assert all(number in str(caught.value) for number in numbers)
+
+
+@pytest.mark.parametrize(
+    ("budget", "prompt", "wanted", "length"),
+    [(FREE, 50, 500, 50), (FREE, 50, 20, 20), (FREE, 99, 500, 1), (TIGHT, 50, 500, 10)],
+)
+def test_what_may_be_shorter_is_as_long_as_there_is_room(
+    budget: AnswerLength, prompt: int, wanted: int, length: int
+) -> None:
+    assert budget.of(prompt, wanted, as_fits=True) == length
+
+
+@pytest.mark.parametrize(
+    ("budget", "prompt", "error"), [(FREE, 100, ContextLengthError), (TIGHT, 60, KVBudgetError)]
+)
+def test_a_prompt_without_room_for_any_answer_is_refused(
+    budget: AnswerLength, prompt: int, error: type[InvalidRequestError]
+) -> None:
+    with pytest.raises(error) as caught:
+        budget.of(prompt, 5, as_fits=True)
+    assert caught.value.field == "messages"
+
+
+@pytest.mark.parametrize("budget", [FREE, TIGHT])
+def test_what_was_sent_is_called_by_its_name(budget: AnswerLength) -> None:
+    with pytest.raises(InvalidRequestError, match="the prompt takes 70 tokens") as caught:
+        AnswerLength(budget.max_context - 30, 10, budget.max_kv).of(70, None, "prompt")
+    assert caught.value.field == "prompt"

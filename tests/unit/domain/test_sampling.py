@@ -48,7 +48,6 @@ def test_bounds_are_inclusive(params: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("max_tokens", 0),
         ("max_tokens", -1),
         ("temperature", -0.1),
         ("temperature", 2.1),

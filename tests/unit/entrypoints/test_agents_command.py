@@ -141,7 +141,7 @@ def test_a_server_that_has_the_store_deletes(run: Run, store: str) -> None:
     assert (code, out) == (0, f"Forgotten: {ODD} (7 blocks removed).\n")
     [(method, path, authorization)] = asked.requests
     assert method == "DELETE"
-    assert path == "/admin/agents?name=a%2Fb+%F0%9F%A6%9C+%231"
+    assert path == "/admin/agents?name=a%2Fb+%F0%9F%A6%9C+%231&tenant=default"
     assert authorization == "Bearer a token"
     assert len(files_in(store)) == 4
 

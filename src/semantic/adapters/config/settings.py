@@ -5,13 +5,15 @@ several values wins. A value outside its range, or a key that does not exist, is
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
+from urllib.parse import urlsplit
 
 from platformdirs import user_cache_path, user_data_path
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from semantic.domain.errors import SemanticError
+from semantic.domain.stable_prompt import Rule
 
 APP_NAME = "semantic"
 ENV_PREFIX = "SEMANTIC_"
@@ -52,6 +54,40 @@ def _as_number(bits: object) -> object:
     return int(bits) if isinstance(bits, str) and bits.isdecimal() else bits
 
 
+def _listed(text: str) -> tuple[str, ...]:
+    """What stands between commas."""
+    return tuple(part for part in (part.strip() for part in text.split(",")) if part)
+
+
+def _may_be_origins(text: str) -> str:
+    for origin in _listed(text):
+        found = urlsplit(origin)
+        if origin != "*" and (not found.hostname or origin != f"{found.scheme}://{found.netloc}"):
+            raise ValueError(f"{origin} is no origin, such as https://example.org or *")
+    return text
+
+
+def _may_be_hints(text: str) -> str:
+    for hint in _listed(text):
+        if hint not in get_args(Hint):
+            raise ValueError(f"{hint} is none of {', '.join(get_args(Hint))}")
+    return text
+
+
+Hint = Literal[
+    "claude-code",
+    "codex",
+    "session-id",
+    "session-affinity",
+    "open-webui",
+    "prompt-cache-key",
+    "metadata-session",
+    "user",
+]
+"""What an agent may be named by, besides our own header."""
+
+Origins = Annotated[str, AfterValidator(_may_be_origins)]
+Hints = Annotated[str, AfterValidator(_may_be_hints)]
 Folder = Annotated[str, AfterValidator(_may_be_a_folder)]
 # A variable in the environment is text, a number in a TOML file is one.
 KVBits = Annotated[Literal["none", 8, 4], BeforeValidator(_as_number)]
@@ -66,13 +102,29 @@ class _Section(BaseModel):
 
 
 class ServerSettings(_Section):
-    """The HTTP server. Port 0 takes any free port."""
+    """The HTTP server. Port 0 takes any free port. Several hosts or origins stand with commas."""
 
     host: Text
     port: Annotated[int, Field(ge=0, le=65535)]
+    allow_open: bool
+    allowed_hosts: str
+    cors_origins: Origins
+    max_connections: Count
+    max_header_bytes: Annotated[int, Field(ge=1024)]
     max_body_bytes: Count
+    request_timeout_s: Seconds
     ping_interval_s: Seconds
     shutdown_timeout_s: Seconds
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Names by which the server is called, besides its addresses and `localhost`."""
+        return (self.host, *_listed(self.allowed_hosts))
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """Of web pages that may talk to the server."""
+        return _listed(self.cors_origins)
 
     @property
     def cut_off_s(self) -> float:
@@ -147,10 +199,54 @@ class GenerationSettings(_Section):
     default_max_tokens: Count
 
 
+class AuthSettings(_Section):
+    """What may be asked with an API key that has no limits of its own; 0: no limit."""
+
+    requests_per_minute: Annotated[int, Field(ge=0)]
+    concurrent: Annotated[int, Field(ge=0)]
+
+
 class AgentSettings(_Section):
-    """What is remembered of an agent."""
+    """What is remembered of an agent, and what names one besides our own header."""
 
     max_branches: Count
+    recent_turns: Annotated[int, Field(ge=0)]
+    named_by: Hints
+
+    @property
+    def hints(self) -> tuple[str, ...]:
+        """What names an agent, the strongest first."""
+        return _listed(self.named_by)
+
+
+class ResponseSettings(_Section):
+    """Responses that clients may ask for again. With `max_bytes` 0 none is kept."""
+
+    max_count: Count
+    max_bytes: Bytes
+    max_age_s: Seconds
+
+
+class PromptSettings(_Section):
+    """What of a conversation is taken out or written alike, each by a rule of that name."""
+
+    billing_header: bool
+    token_reminders: bool
+    tool_schemas: bool
+    call_arguments: bool
+    answer_ends: bool
+
+    @property
+    def rules(self) -> frozenset[Rule]:
+        """Those that are in force."""
+        chosen = {
+            Rule.BILLING_HEADER: self.billing_header,
+            Rule.TOKEN_REMINDERS: self.token_reminders,
+            Rule.TOOL_SCHEMAS: self.tool_schemas,
+            Rule.CALL_ARGUMENTS: self.call_arguments,
+            Rule.ANSWER_ENDS: self.answer_ends,
+        }
+        return frozenset(rule for rule, wanted in chosen.items() if wanted)
 
 
 class LoggingSettings(_Section):
@@ -171,11 +267,14 @@ class Settings(BaseSettings):
     )
 
     server: ServerSettings
+    auth: AuthSettings
     model: ModelSettings
     store: StoreSettings
     engine: EngineSettings
     generation: GenerationSettings
     agents: AgentSettings
+    responses: ResponseSettings
+    prompt: PromptSettings
     logging: LoggingSettings
 
     @classmethod

@@ -22,6 +22,7 @@ from semantic.domain.errors import (
     EngineError,
     IncompatibleCacheError,
     InvalidRequestError,
+    KeyNotFoundError,
     KVBudgetError,
     ModelLoadError,
     ModelNotFoundError,
@@ -42,6 +43,53 @@ class BodyTooLargeError(InvalidRequestError):
     """The request's body exceeds what this server reads."""
 
 
+class TurnedAwayError(SemanticError):
+    """A request that gets no further than the door; `headers` tell the client more."""
+
+    def __init__(self, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.headers = headers or {}
+
+
+class NoKeyError(TurnedAwayError):
+    """The request shows no API key that is known."""
+
+
+class KeysUnreadableError(TurnedAwayError):
+    """Nobody knows which keys there are."""
+
+
+class ForeignHostError(TurnedAwayError):
+    """The request was meant for a name that is none of this server's."""
+
+
+class RateLimitError(TurnedAwayError):
+    """The key has been used too often lately, or too often at once."""
+
+
+class HeadersTooLargeError(TurnedAwayError):
+    """The request's headers exceed what this server reads."""
+
+
+class RequestTimeoutError(TurnedAwayError):
+    """The request's body did not come in time."""
+
+
+class ResponseNotFoundError(InvalidRequestError):
+    """No response of that id is kept here."""
+
+    def __init__(self, response: str) -> None:
+        super().__init__(f"Response with id '{response}' not found.", field="response_id")
+
+
+class PreviousResponseNotFoundError(InvalidRequestError):
+    """What a response was to go on from is not kept here, or not whole."""
+
+    def __init__(self, response: str) -> None:
+        message = f"Previous response with id '{response}' not found."
+        super().__init__(message, field="previous_response_id")
+
+
 class ServerStoppingError(SemanticError):
     """The server stops, and waits no longer for a request to be over."""
 
@@ -60,7 +108,16 @@ _KINDS: dict[type[Exception], _Kind] = {
     ContextLengthError: _Kind(400, _INVALID, "context_length_exceeded"),
     KVBudgetError: _Kind(413, _INVALID, "kv_budget_exceeded"),
     BodyTooLargeError: _Kind(413, _INVALID, "body_too_large"),
+    NoKeyError: _Kind(401, _INVALID, "invalid_api_key"),
+    ForeignHostError: _Kind(403, _INVALID, "host_not_allowed"),
+    RequestTimeoutError: _Kind(408, _INVALID, "request_timeout"),
+    RateLimitError: _Kind(429, "rate_limit_error", "rate_limit_exceeded"),
+    HeadersTooLargeError: _Kind(431, _INVALID, "headers_too_large"),
+    KeysUnreadableError: _Kind(503, _SERVER, "keys_unreadable"),
+    ResponseNotFoundError: _Kind(404, _INVALID, "response_not_found"),
+    PreviousResponseNotFoundError: _Kind(404, _INVALID, "previous_response_not_found"),
     AgentNotFoundError: _Kind(404, _INVALID, "agent_not_found"),
+    KeyNotFoundError: _Kind(404, _INVALID, "key_not_found"),
     AgentBusyError: _Kind(409, _INVALID, "agent_busy"),
     ModelNotFoundError: _Kind(404, _INVALID, "model_not_found"),
     PoolExhaustedError: _Kind(429, "rate_limit_error", "pool_exhausted"),
@@ -122,7 +179,9 @@ def _param(error: Exception) -> str | None:
     return "model" if isinstance(error, ModelNotFoundError) else None
 
 
-def _headers(error: Exception) -> dict[str, str]:
+def _headers(error: Exception) -> Mapping[str, str]:
+    if isinstance(error, TurnedAwayError):
+        return error.headers
     if not isinstance(error, PoolExhaustedError):
         return {}
     wait_s = RETRY_AFTER_S if error.retry_after_s is None else error.retry_after_s

@@ -4,14 +4,12 @@ The generator of events is closed on every way out, also where a response never 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
 from typing import TypeVar
 
 import anyio
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.types import Receive, Scope, Send
-
-from semantic.domain.chat import GenerationEvent
 
 Result = TypeVar("Result")
 
@@ -23,7 +21,11 @@ def comment(text: str) -> ServerSentEvent:
     return ServerSentEvent(comment=text, sep=_SEPARATOR)
 
 
-async def close(events: AsyncGenerator[GenerationEvent, None]) -> None:
+def _ping() -> ServerSentEvent:
+    return comment("ping")
+
+
+async def close(events: AsyncGenerator[object, None]) -> None:
     """Close the generator, even while the calling task is being cancelled."""
     with anyio.CancelScope(shield=True):
         await events.aclose()
@@ -33,22 +35,25 @@ class EventStreamResponse(EventSourceResponse):
     """Server-sent events made from `events`, which are closed when the response is over.
 
     `lines` is the body, one event's data each, or a comment; it iterates over `events`. While it
-    is silent a comment is sent every `ping_interval_s`. A stopping server lets it go on for
+    is silent a `ping` is sent every `ping_interval_s`. A stopping server lets it go on for
     `grace_s`.
     """
 
     def __init__(
         self,
         lines: AsyncIterator[str | ServerSentEvent],
-        events: AsyncGenerator[GenerationEvent, None],
+        events: AsyncGenerator[object, None],
         *,
         ping_interval_s: float,
         grace_s: float,
+        headers: Mapping[str, str] | None = None,
+        ping: Callable[[], ServerSentEvent] = _ping,
     ) -> None:
         super().__init__(
             lines,
+            headers=headers,
             ping=ping_interval_s,
-            ping_message_factory=lambda: comment("ping"),
+            ping_message_factory=ping,
             sep=_SEPARATOR,
             shutdown_grace_period=grace_s,
         )

@@ -1,11 +1,13 @@
 """What nobody caught."""
 
 import asyncio
+from collections.abc import Callable
 
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from semantic.adapters.inbound.errors import ServerStoppingError, report
+from semantic.adapters.inbound.errors import ErrorReport, ServerStoppingError, report
 from semantic.ports.telemetry import Telemetry
 
 
@@ -14,12 +16,19 @@ class LastResortMiddleware:
 
     If the response has begun, it stays incomplete, which tells the client the same. A client
     that leaves while it still sends is no error. One that still sends when a stopping server's
-    patience ends, which is told by cancelling, gets status 503.
+    patience ends, which is told by cancelling, gets status 503. `rendered` makes the response, in
+    the dialect that a request of this scope expects.
     """
 
-    def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        telemetry: Telemetry,
+        rendered: Callable[[ErrorReport, Scope], Response],
+    ) -> None:
         self._app = app
         self._telemetry = telemetry
+        self._rendered = rendered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -40,7 +49,7 @@ class LastResortMiddleware:
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - it is the last resort
             told = report(_named(error), self._telemetry)
             if not started:
-                await told.response()(scope, receive, send)
+                await self._rendered(told, scope)(scope, receive, send)
 
 
 def _named(error: BaseException) -> Exception:

@@ -9,8 +9,12 @@ class Limits:
 
     `ping_interval_s`: a stream that is silent for so long gets a comment line.
     `shutdown_timeout_s`: how long running streams may go on when the server stops.
+    `max_header_bytes`: of a request's line and headers. `request_timeout_s`: how long a request
+    may take to arrive.
     """
 
     max_body_bytes: int
     ping_interval_s: float
     shutdown_timeout_s: float
+    max_header_bytes: int = 65536
+    request_timeout_s: float = 60.0

@@ -20,6 +20,7 @@ def reuse_headers(started: Started) -> dict[str, str]:
         "Warm-Tokens": reuse.warm_tokens,
         "First-Difference": reuse.difference,
         "Miss-Cause": reuse.cause and reuse.cause.value,
+        "Changed-Message": reuse.message,
     }
     return {PREFIX + name: str(value) for name, value in told.items() if value is not None}
 

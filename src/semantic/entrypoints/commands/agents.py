@@ -13,6 +13,7 @@ import typer
 from semantic.entrypoints.commands import options, output
 
 if TYPE_CHECKING:
+    from semantic.domain.ids import TenantId
     from semantic.ports.administration import AgentFootprint, AgentSummary
 
 app = typer.Typer(help="What is remembered of each agent.", no_args_is_help=True)
@@ -25,6 +26,7 @@ _TAKES = ("BLOCKS", "ON DISK", "ALONE")
 @app.command("list")
 def list_agents(
     *,
+    tenant: options.Tenant = None,
     store: options.Store = None,
     config: options.Config = None,
     as_json: options.AsJson = False,
@@ -38,7 +40,7 @@ def list_agents(
 
     root = _store(store, config)
     seen = look_at(root)
-    found = agents(seen)
+    found = agents(seen, options.tenant_of(tenant))
     if as_json:
         output.print_json([_summary(agent) for agent in found])
     elif not found:
@@ -52,6 +54,7 @@ def list_agents(
 def show_agent(
     name: Name,
     *,
+    tenant: options.Tenant = None,
     store: options.Store = None,
     config: options.Config = None,
     as_json: options.AsJson = False,
@@ -65,7 +68,7 @@ def show_agent(
     from semantic.entrypoints.offline import look_at  # noqa: PLC0415 - see above
 
     seen = look_at(_store(store, config))
-    found = footprints(name, seen)
+    found = footprints(name, seen, options.tenant_of(tenant))
     if as_json:
         output.print_json([_footprint(memory) for memory in found])
         return
@@ -78,6 +81,7 @@ def show_agent(
 def delete(
     name: Name,
     *,
+    tenant: options.Tenant = None,
     store: options.Store = None,
     config: options.Config = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
@@ -90,7 +94,7 @@ def delete(
     root = _store(store, config)
     if not yes and sys.stdin.isatty():
         typer.confirm(f"Forget {name!r} for good?", abort=True, err=True)
-    deleted = _deleted(root, name)
+    deleted = _deleted(root, name, options.tenant_of(tenant))
     if as_json:
         output.print_json(deleted)
     else:
@@ -101,19 +105,19 @@ def _store(store: str | None, config: Path | None) -> Path:
     return options.settings_from({"store": {"dir": store}}, config).store.path
 
 
-def _deleted(root: Path, name: str) -> dict[str, object]:
+def _deleted(root: Path, name: str, tenant: "TenantId") -> dict[str, object]:
     from semantic.application.agent_deletion import delete_agent  # noqa: PLC0415 - start quickly
     from semantic.application.agent_inspection import memories  # noqa: PLC0415 - see above
     from semantic.domain.errors import StoreLockedError  # noqa: PLC0415 - see above
     from semantic.entrypoints import offline, running_server  # noqa: PLC0415 - see above
 
     # First of all: a name that is not there must not make a store.
-    memories(name, offline.look_at(root).records)
+    memories(name, offline.look_at(root).records, tenant)
     try:
         with offline.own(root) as owned:
-            return asdict(delete_agent(name, owned))
+            return asdict(delete_agent(name, owned, tenant))
     except StoreLockedError:
-        return running_server.delete_agent(root, name)
+        return running_server.delete_agent(root, name, tenant)
 
 
 def _summary(agent: "AgentSummary") -> dict[str, object]:

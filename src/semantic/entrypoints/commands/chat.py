@@ -23,6 +23,7 @@ def chat(  # noqa: PLR0913 - a command has as many options as it needs
         str | None, typer.Option(help="Who remembers. Without it the chat is anonymous.")
     ] = None,
     url: options.Url = None,
+    key: options.Key = None,
     model: Annotated[
         str | None, typer.Option(help="One of the server's models; as default, its first.")
     ] = None,
@@ -44,13 +45,13 @@ def chat(  # noqa: PLR0913 - a command has as many options as it needs
     from semantic.entrypoints.chat_client import ChatClient  # noqa: PLC0415 - see above
 
     root = running_server.find(url, settings)
-    served = running_server.served_models(root)
+    served = running_server.served_models(root, key=key)
     chosen = model or (served[0] if served else "")
     if sys.stdin.isatty():
         who = "nobody (name an agent with --agent)" if agent is None else f"agent {agent!r}"
         output.note(f"{chosen} at {root}, remembered as {who}. Ctrl-D or /exit leaves.")
     # The first token of a long prompt may take minutes; the server sends signs of life meanwhile.
-    with running_server.client(root, timeout_s=None) as http:
+    with running_server.client(root, timeout_s=None, key=key) as http:
         asked = {"model": chosen, "temperature": temperature, "max_tokens": max_tokens}
         said = {key: value for key, value in asked.items() if value is not None}
         _converse(ChatClient(http, said, agent=agent, system=system))

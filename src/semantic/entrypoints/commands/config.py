@@ -37,9 +37,12 @@ def show(  # noqa: PLR0913 - the options of `semantic serve`, and one more
         output.print_json([asdict(setting) for setting in found])
         return
     settings = load_settings(given, config=config)
-    users_own = {"store.dir": settings.store.path, "model.cache_dir": settings.model.cache_path}
+    users_own = {
+        "store.dir": f'"", so {settings.store.path}',
+        "model.cache_dir": f'"", so {settings.model.cache_path}',
+    }
     rows = [
-        (setting.key, str(setting.value) or f'"", so {users_own[setting.key]}', setting.source)
+        (setting.key, str(setting.value) or users_own.get(setting.key, '""'), setting.source)
         for setting in found
     ]
     output.print_table(("SETTING", "VALUE", "SOURCE"), rows)

@@ -14,6 +14,7 @@ _GLANCE_S = 2.0
 def list_models(
     *,
     url: options.Url = None,
+    key: options.Key = None,
     store: options.Store = None,
     config: options.Config = None,
     as_json: options.AsJson = False,
@@ -32,7 +33,7 @@ def list_models(
     settings = options.settings_from({"store": {"dir": store}}, config)
     root = running_server.find(url, settings)
     try:
-        served = running_server.served_models(root, timeout_s=_GLANCE_S)
+        served = running_server.served_models(root, timeout_s=_GLANCE_S, key=key)
     except (running_server.ServerError, SettingsError):
         if url:
             raise

@@ -7,6 +7,7 @@ import typer
 
 if TYPE_CHECKING:
     from semantic.adapters.config.settings import Settings
+    from semantic.domain.ids import TenantId
 
 Model = Annotated[
     str | None, typer.Option(help="'default', a folder, a GGUF file, or a Hugging Face id.")
@@ -19,6 +20,14 @@ Store = Annotated[str | None, typer.Option(help="Folder in which memory is kept.
 Url = Annotated[
     str | None,
     typer.Option(help="Where the server is; as default, where the settings put it."),
+]
+Tenant = Annotated[
+    str | None,
+    typer.Option(help="Whose they are; as default, everybody's who is not told apart."),
+]
+Key = Annotated[
+    str | None,
+    typer.Option(envvar="SEMANTIC_API_KEY", help="An API key, where the server needs one."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
@@ -62,3 +71,22 @@ def said(given: Given) -> dict[str, dict[str, str | int]]:
         section: {key: value for key, value in values.items() if value is not None}
         for section, values in given.items()
     }
+
+
+def tenant_of(text: str | None) -> "TenantId":
+    """The tenant that an option names.
+
+    Raises:
+        InvalidRequestError: if it can be nobody's name.
+    """
+    from semantic.domain.errors import InvalidRequestError  # noqa: PLC0415 - start quickly
+    from semantic.domain.ids import DEFAULT_TENANT, tenant_id  # noqa: PLC0415 - see above
+
+    if text is None:
+        return DEFAULT_TENANT
+    try:
+        return tenant_id(text)
+    except ValueError as error:
+        raise InvalidRequestError(
+            f"{error}: up to 64 small letters, digits, '_' and '-'", field="tenant"
+        ) from error

@@ -13,8 +13,11 @@ from semantic.ports.inference import Inference
 
 USER = {"role": "user", "content": "hi"}
 BODY: dict[str, object] = {"model": "scripted", "messages": [USER]}
+NAMED_OTHERWISE = {"stop", "tools", "functions", "tool_choice", "function_call"}
+"""Fields whose errors say what is wrong in other words; their `param` is the field all the same."""
 JSON = [(b"Content-Type", b"application/json")]
 TOOL = {"type": "function", "function": {"name": "f"}}
+CUSTOM = {"type": "custom", "custom": {"name": "f"}}
 PNG = {"type": "image_url", "image_url": {"url": "data:,"}}
 
 
@@ -45,6 +48,21 @@ def message(**fields: object) -> dict[str, object]:
     return {"messages": [USER, {**USER, **fields}]}
 
 
+def tool(**fields: object) -> dict[str, object]:
+    return {"type": "function", "function": {"name": "f", **fields}}
+
+
+def named(name: str) -> dict[str, object]:
+    return {"type": "function", "function": {"name": name}}
+
+
+def allowed(mode: str, *names: str) -> dict[str, object]:
+    return {
+        "type": "allowed_tools",
+        "allowed_tools": {"mode": mode, "tools": [named(name) for name in names]},
+    }
+
+
 FIELDS: list[tuple[dict[str, object], str]] = [
     ({"model": None}, "model"),
     ({"model": 5}, "model"),
@@ -63,8 +81,19 @@ FIELDS: list[tuple[dict[str, object], str]] = [
     (message(content=[{"type": "text", "text": None}]), "messages.1.content.0.text"),
     (message(content=[{"type": "text", "text": "a"}, PNG]), "messages.1.content.1.type"),
     (message(content=[{"type": "input_audio", "text": ""}]), "messages.1.content.0.type"),
-    (message(role="assistant", tool_calls=[TOOL]), "messages.1.tool_calls"),
-    (message(role="assistant", function_call={"name": "f"}), "messages.1.function_call"),
+    (message(content=[{"type": "refusal"}]), "messages.1.content.0.refusal"),
+    (message(content=[{"type": "file", "file": {}}]), "messages.1.content.0.type"),
+    (message(role="assistant", tool_calls={}), "messages.1.tool_calls"),
+    (message(role="assistant", tool_calls=[TOOL]), "messages.1.tool_calls.0.function.arguments"),
+    (message(role="assistant", tool_calls=[{}]), "messages.1.tool_calls.0.function"),
+    (message(role="assistant", tool_calls=[CUSTOM]), "messages.1.tool_calls.0.type"),
+    (
+        message(role="assistant", function_call={"name": "f"}),
+        "messages.1.function_call.arguments",
+    ),
+    (message(role="tool", tool_call_id=5), "messages.1.tool_call_id"),
+    (message(role="assistant", reasoning_content=5), "messages.1.reasoning_content"),
+    (message(name=5), "messages.1.name"),
     (message(role="assistant", audio={"id": "a"}), "messages.1.audio"),
     ({"max_tokens": "abc"}, "max_tokens"),
     ({"max_tokens": "5"}, "max_tokens"),
@@ -97,12 +126,63 @@ FIELDS: list[tuple[dict[str, object], str]] = [
     ({"stream_options": []}, "stream_options"),
     ({"stream_options": {"include_usage": "yes"}}, "stream_options.include_usage"),
     ({"user": 5}, "user"),
-    ({"n": 2}, "n"),
+    ({"n": 0}, "n"),
+    ({"n": 129}, "n"),
     ({"n": True}, "n"),
-    ({"tools": [TOOL]}, "tools"),
-    ({"functions": [{"name": "f"}]}, "functions"),
-    ({"response_format": {"type": "json_object"}}, "response_format"),
+    ({"tools": TOOL}, "tools"),
+    ({"tools": [CUSTOM]}, "tools.0.type"),
+    ({"tools": [{"type": "function"}]}, "tools.0.function"),
+    ({"tools": [tool(name=None)]}, "tools.0.function.name"),
+    ({"tools": [tool(name="")]}, "tools.0.function.name"),
+    ({"tools": [tool(name='a"b')]}, "tools.0.function.name"),
+    ({"tools": [tool(parameters="{}")]}, "tools.0.function.parameters"),
+    ({"tools": [tool(parameters={"type": "string"})]}, "tools.0.function.parameters"),
+    ({"tools": [tool(parameters={"x": float("nan")})]}, "tools.0.function.parameters"),
+    ({"tools": [TOOL, TOOL]}, "tools"),
+    ({"tool_choice": "required"}, "tool_choice"),
+    ({"tool_choice": "any"}, "tool_choice.type"),
+    ({"tool_choice": 5}, "tool_choice"),
+    ({"tool_choice": {"type": "function"}}, "tool_choice"),
+    ({"tool_choice": {"type": "function", "function": {}}}, "tool_choice.function.name"),
+    ({"tool_choice": {"type": "custom", "custom": {"name": "f"}}}, "tool_choice.type"),
+    ({"tools": [TOOL], "tool_choice": named("g")}, "tool_choice"),
+    ({"tools": [TOOL], "tool_choice": allowed("auto", "g")}, "tool_choice"),
+    ({"tools": [TOOL], "tool_choice": allowed("required")}, "tool_choice"),
+    ({"tools": [TOOL], "tool_choice": allowed("none", "f")}, "tool_choice.allowed_tools.mode"),
+    ({"parallel_tool_calls": "no"}, "parallel_tool_calls"),
+    ({"functions": {"name": "f"}}, "functions"),
+    ({"functions": [{}]}, "functions.0.name"),
+    ({"functions": [{"name": "f"}, {"name": "f"}]}, "functions"),
+    ({"functions": [{"name": "f"}], "tools": [TOOL]}, "tools"),
+    ({"functions": [{"name": "f"}], "tool_choice": "none"}, "tool_choice"),
+    ({"functions": [{"name": "f"}], "function_call": {"name": "g"}}, "function_call"),
+    ({"function_call": {"name": "g"}}, "function_call"),
+    ({"function_call": {}}, "function_call.function.name"),
     ({"response_format": "text"}, "response_format"),
+    ({"response_format": {"type": "xml"}}, "response_format.type"),
+    ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+    (
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": 5}}},
+        "response_format.json_schema.schema",
+    ),
+    (
+        {"response_format": {"type": "json_schema", "json_schema": {"schema": {}}}},
+        "response_format.json_schema.name",
+    ),
+    ({"reasoning_effort": "some"}, "reasoning_effort"),
+    ({"reasoning_effort": 5}, "reasoning_effort"),
+    ({"chat_template_kwargs": {"enable_thinking": "no"}}, "chat_template_kwargs.enable_thinking"),
+    ({"chat_template_kwargs": {"persona": "x"}}, "chat_template_kwargs.persona"),
+    ({"verbosity": "loud"}, "verbosity"),
+    ({"metadata": {"a": 5}}, "metadata.a"),
+    ({"store": "yes"}, "store"),
+    ({"prompt_cache_key": 5}, "prompt_cache_key"),
+    ({"ignore_eos": "yes"}, "ignore_eos"),
+    ({"moderation": {"model": "m"}}, "moderation"),
+    ({"min_tokens": 5}, "min_tokens"),
+    ({"guided_json": {}}, "guided_json"),
+    ({"structured_outputs": {"regex": "x"}}, "structured_outputs"),
+    ({"continue_final_message": True}, "continue_final_message"),
     ({"logprobs": 5}, "logprobs"),
     ({"logprobs": "true"}, "logprobs"),
     ({"top_logprobs": 3}, "top_logprobs"),
@@ -132,6 +212,41 @@ FIELDS: list[tuple[dict[str, object], str]] = [
     ({"modalities": ["text", "audio"]}, "modalities"),
     ({"audio": {"voice": "alloy"}}, "audio"),
     ({"web_search_options": {}}, "web_search_options"),
+]
+
+TEXT_FIELDS: list[tuple[dict[str, object], str]] = [
+    ({"model": None}, "model"),
+    ({"prompt": None}, "prompt"),
+    ({"prompt": ""}, "prompt"),
+    ({"prompt": []}, "prompt"),
+    ({"prompt": [""]}, "prompt"),
+    ({"prompt": [[]]}, "prompt"),
+    ({"prompt": [1, "a"]}, "prompt"),
+    ({"prompt": [1, True]}, "prompt"),
+    ({"prompt": [1.5]}, "prompt"),
+    ({"prompt": [-1]}, "prompt"),
+    ({"prompt": [[1, None]]}, "prompt"),
+    ({"prompt": {"text": "a"}}, "prompt"),
+    ({"prompt": ["a"] * 2049}, "prompt"),
+    ({"max_tokens": -1}, "max_tokens"),
+    ({"max_tokens": "5"}, "max_tokens"),
+    ({"max_tokens": 0}, "max_tokens"),
+    ({"max_tokens": 0, "echo": False}, "max_tokens"),
+    ({"echo": "yes"}, "echo"),
+    ({"suffix": "end"}, "suffix"),
+    ({"n": 0}, "n"),
+    ({"n": 129}, "n"),
+    ({"best_of": 2}, "best_of"),
+    ({"best_of": 3, "n": 2}, "best_of"),
+    ({"logprobs": True}, "logprobs"),
+    ({"logprobs": 21}, "logprobs"),
+    ({"logprobs": -1}, "logprobs"),
+    ({"min_tokens": 1}, "min_tokens"),
+    ({"stop_token_ids": [1]}, "stop_token_ids"),
+    ({"use_beam_search": True}, "use_beam_search"),
+    ({"temperature": 3}, "temperature"),
+    ({"stream_options": 5}, "stream_options"),
+    ({"user": 5}, "user"),
 ]
 
 VALID = json.dumps(BODY).encode()
@@ -177,7 +292,22 @@ def check_refused(subject: Subject, response: httpx.Response, param: str | None)
 def test_a_wrong_field_is_named(subject: Subject, fields: dict[str, object], param: str) -> None:
     body = json.dumps({**BODY, **fields}).encode()
     message = check_refused(subject, subject.post(body), param)
-    assert param.partition(".")[0] in message or param == "stop"
+    assert param.partition(".")[0] in message or param in NAMED_OTHERWISE
+
+
+@pytest.mark.parametrize(("fields", "param"), TEXT_FIELDS, ids=lambda value: str(value)[:60])
+def test_a_wrong_field_of_a_completion_is_named(
+    serve: Callable[[Inference], str],
+    telemetry: RecordedTelemetry,
+    http: httpx.Client,
+    fields: dict[str, object],
+    param: str,
+) -> None:
+    inference = ScriptedInference()
+    subject = Subject(inference, telemetry, http, f"{serve(inference)}/v1/completions")
+    body = json.dumps({"model": "scripted", "prompt": "hi", **fields}).encode()
+    message = check_refused(subject, subject.post(body), param)
+    assert param.partition(".")[0] in message
 
 
 @pytest.mark.parametrize("field", ["model", "messages"])

@@ -88,10 +88,17 @@ def test_a_whole_answer_has_every_key_that_clients_look_for(serve: Serve) -> Non
         "created": 1_800_000_000,
         "model": "scripted",
         "system_fingerprint": None,
+        "service_tier": "default",
+        "metadata": None,
         "choices": [
             {
                 "index": 0,
-                "message": {"role": "assistant", "content": "Hello", "refusal": None},
+                "message": {
+                    "role": "assistant",
+                    "content": "Hello",
+                    "refusal": None,
+                    "annotations": [],
+                },
                 "logprobs": None,
                 "finish_reason": "stop",
             }
@@ -100,7 +107,8 @@ def test_a_whole_answer_has_every_key_that_clients_look_for(serve: Serve) -> Non
             "prompt_tokens": 10,
             "completion_tokens": 2,
             "total_tokens": 12,
-            "prompt_tokens_details": {"cached_tokens": 4},
+            "prompt_tokens_details": {"cached_tokens": 4, "cache_write_tokens": 6},
+            "completion_tokens_details": {"reasoning_tokens": 0},
         },
         "timings": TIMED,
     }
@@ -254,11 +262,11 @@ def test_a_request_arrives_in_the_terms_of_the_domain(serve: Serve) -> None:
             model="scripted",
             prompt=Conversation(
                 (
-                    ChatMessage(Role.SYSTEM, "be brief"),
+                    ChatMessage(Role.SYSTEM, "be brief", name="dev"),
                     ChatMessage(Role.SYSTEM, ""),
                     ChatMessage(Role.USER, "a"),
                     ChatMessage(Role.ASSISTANT, "b"),
-                    ChatMessage(Role.TOOL, "c"),
+                    ChatMessage(Role.TOOL, "c", call_id="1"),
                 )
             ),
             sampling=SamplingParams(

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from semantic.domain.errors import InvalidRequestError
+from semantic.domain.ids import DEFAULT_TENANT, TenantId, tenant_id
 from semantic.ports.administration import Administration, AgentFootprint, MemoryUse
 
 
@@ -42,16 +43,19 @@ def admin_router(access: AdminAccess) -> APIRouter:
 
     @router.get("/agents")
     async def list_agents(request: Request) -> JSONResponse:
-        """All agents; with `name`, that one and what it takes."""
+        """All agents of `tenant`; with `name`, that one and what it takes."""
+        tenant = _tenant(request)
         if "name" in request.query_params:
-            found = await administration.agent(_name(request))
-            return JSONResponse({"data": [_footprint(memory) for memory in found]})
-        return JSONResponse({"data": [asdict(agent) for agent in await administration.agents()]})
+            memories = await administration.agent(_name(request), tenant)
+            return JSONResponse({"data": [_footprint(memory) for memory in memories]})
+        found = await administration.agents(tenant)
+        return JSONResponse({"data": [asdict(agent) for agent in found]})
 
     @router.delete("/agents")
     async def delete_agent(request: Request) -> JSONResponse:
-        """Forget the agent `name`."""
-        return JSONResponse(asdict(await administration.delete_agent(_name(request))))
+        """Forget the agent `name` of `tenant`."""
+        deleted = await administration.delete_agent(_name(request), _tenant(request))
+        return JSONResponse(asdict(deleted))
 
     @router.get("/memory")
     async def show_memory() -> JSONResponse:
@@ -66,6 +70,14 @@ def _name(request: Request) -> str:
     if len(names) != 1:
         raise InvalidRequestError("name one agent: ?name=...", field="name")
     return names[0]
+
+
+def _tenant(request: Request) -> TenantId:
+    text = request.query_params.get("tenant", DEFAULT_TENANT)
+    try:
+        return tenant_id(text)
+    except ValueError as error:
+        raise InvalidRequestError(str(error), field="tenant") from error
 
 
 def _footprint(memory: AgentFootprint) -> dict[str, object]:

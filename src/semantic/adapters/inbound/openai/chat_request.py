@@ -1,16 +1,9 @@
-"""What a client may say to Chat Completions, and what that means inside.
+"""What a client may say to Chat Completions, and what that means inside."""
 
-Unknown fields are ignored. Fields that are known to change the answer and are not implemented
-are refused unless their value changes nothing: an answer is never quietly another one.
-"""
-
-import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
@@ -19,126 +12,148 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from semantic.adapters.inbound.identity import BodyNames
+from semantic.adapters.inbound.openai.messages import Message, conversation
+from semantic.adapters.inbound.openai.sampling_fields import Sampling
+from semantic.adapters.inbound.openai.stream_options import Streaming
+from semantic.adapters.inbound.openai.tools import ToolFields
+from semantic.adapters.inbound.openai.wire import Wire, json_text, only
 from semantic.domain.agent import AgentId
-from semantic.domain.chat import ChatMessage, Conversation, GenerationRequest, Role
-from semantic.domain.ids import RequestId
-from semantic.domain.sampling import MAX_LOGPROBS, SamplingParams
+from semantic.domain.chat import Conversation, Effort, GenerationRequest
+from semantic.domain.ids import RequestId, TenantId
+from semantic.domain.sampling import MAX_LOGPROBS
+from semantic.domain.tools import JsonAnswer
 
-_ROLES = {
-    "developer": Role.SYSTEM,
-    "system": Role.SYSTEM,
-    "user": Role.USER,
-    "assistant": Role.ASSISTANT,
-    "tool": Role.TOOL,
+MAX_CHOICES: Final = 128
+"""As in OpenAI's API."""
+
+_EFFORTS = {
+    "none": Effort.NONE,
+    "minimal": Effort.LOW,
+    "low": Effort.LOW,
+    "medium": Effort.MEDIUM,
+    "high": Effort.HIGH,
+    "xhigh": Effort.HIGH,
+    "max": Effort.HIGH,
 }
+"""OpenAI's words, and ours that come closest."""
 
-_SAME = (
-    "temperature",
-    "top_p",
-    "frequency_penalty",
-    "presence_penalty",
-    "seed",
-    "min_p",
-    "repetition_penalty",
-)
-"""Fields that the domain knows by the same name and means the same by."""
-
-_TOKEN = re.compile(r"0|[1-9][0-9]{0,8}")
+_EffortName = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
-def _only(*neutral: JsonValue) -> AfterValidator:
-    """Refuse every value but null and those that change nothing."""
-
-    def check(value: JsonValue) -> JsonValue:
-        # By type as well, because True == 1.
-        if value is None or any(value == ok and type(value) is type(ok) for ok in neutral):
-            return value
-        raise PydanticCustomError("not_supported", "this is not supported yet")
-
-    return AfterValidator(check)
+def _checked(schema: dict[str, JsonValue] | None) -> dict[str, JsonValue] | None:
+    json_text(schema)
+    return schema
 
 
-def _as_parts(content: object) -> object:
-    if content is None:
-        return []
-    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+class JsonSchema(Wire):
+    """The form of an answer, which is held to it, `strict` or not. Without a schema: any object."""
+
+    name: str
+    description: str | None = None
+    schema_: Annotated[dict[str, JsonValue] | None, AfterValidator(_checked)] = Field(
+        default=None, alias="schema"
+    )
+    strict: bool | None = None
 
 
-def _as_list(stop: object) -> object:
-    return [stop] if isinstance(stop, str) else stop
+class ResponseFormat(Wire):
+    """What an answer's text must be."""
 
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = Field(default=None, validate_default=True)
 
-def _of_tokens(bias: dict[str, float] | None) -> dict[str, float] | None:
-    """Its keys must be token ids, in the plainest way to write a number."""
-    for token in bias or {}:
-        if not _TOKEN.fullmatch(token):
-            raise PydanticCustomError("no_token", "its keys must be token ids")
-    return bias
+    @field_validator("json_schema")
+    @classmethod
+    def _given(cls, value: JsonSchema | None, info: ValidationInfo) -> JsonSchema | None:
+        if value is None and info.data.get("type") == "json_schema":
+            raise PydanticCustomError("missing", "this is required")
+        return value
 
-
-class _Wire(BaseModel):
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
-
-
-class TextPart(_Wire):
-    """A piece of a message. Images and sound are not understood yet."""
-
-    type: Literal["text"]
-    text: str
-
-
-class Message(_Wire):
-    """One turn. A null `content` is an empty one."""
-
-    role: Literal["developer", "system", "user", "assistant", "tool"]
-    content: Annotated[list[TextPart], BeforeValidator(_as_parts)]
-    tool_calls: Annotated[JsonValue, _only([])] = None
-    function_call: Annotated[JsonValue, _only()] = None
-    audio: Annotated[JsonValue, _only()] = None
-
-    def translated(self) -> ChatMessage:
+    def translated(self) -> JsonAnswer | None:
         """The same in the domain's terms."""
-        return ChatMessage(_ROLES[self.role], "".join(part.text for part in self.content))
+        if self.type == "text":
+            return None
+        schema = (
+            self.json_schema.schema_ if self.type == "json_schema" and self.json_schema else None
+        )
+        return JsonAnswer(None if schema is None else json_text(schema))
 
 
-class StreamOptions(_Wire):
-    """What else a stream should carry."""
+class TemplateArguments(Wire):
+    """What local servers hand to a model's template; of that, whether it is to reason."""
 
-    include_usage: bool | None = None
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    enable_thinking: bool | None = None
+    thinking: bool | None = None
+    reasoning_effort: _EffortName | None = None
+
+    @property
+    def effort(self) -> Effort | None:
+        """In the domain's terms."""
+        if self.reasoning_effort is not None:
+            return _EFFORTS[self.reasoning_effort]
+        asked = self.enable_thinking if self.enable_thinking is not None else self.thinking
+        return None if asked is None else Effort.MEDIUM if asked else Effort.NONE
 
 
-class NotSupported(_Wire):
+class NotSupported(Wire):
     """Fields that would change the answer; each with the values that would not."""
 
-    n: Annotated[JsonValue, _only(1)] = None
-    tools: Annotated[JsonValue, _only([])] = None
-    functions: Annotated[JsonValue, _only([])] = None
-    response_format: Annotated[JsonValue, _only({"type": "text"})] = None
-    tool_choice: Annotated[JsonValue, _only("none", "auto")] = None
-    function_call: Annotated[JsonValue, _only("none", "auto")] = None
-    # Another local server's extension.
-    stop_token_ids: Annotated[JsonValue, _only([])] = None
-    modalities: Annotated[JsonValue, _only(["text"])] = None
-    audio: Annotated[JsonValue, _only()] = None
-    web_search_options: Annotated[JsonValue, _only()] = None
+    modalities: Annotated[JsonValue, only(["text"])] = None
+    audio: Annotated[JsonValue, only()] = None
+    web_search_options: Annotated[JsonValue, only()] = None
+    moderation: Annotated[JsonValue, only()] = None
+    # Other local servers' extensions.
+    stop_token_ids: Annotated[JsonValue, only([])] = None
+    min_tokens: Annotated[JsonValue, only(0)] = None
+    bad_words: Annotated[JsonValue, only([])] = None
+    grammar: Annotated[JsonValue, only("")] = None
+    guided_json: Annotated[JsonValue, only()] = None
+    guided_regex: Annotated[JsonValue, only()] = None
+    guided_choice: Annotated[JsonValue, only()] = None
+    guided_grammar: Annotated[JsonValue, only()] = None
+    structured_outputs: Annotated[JsonValue, only()] = None
+    chat_template: Annotated[JsonValue, only()] = None
+    add_generation_prompt: Annotated[JsonValue, only(True)] = None  # noqa: FBT003 - a value, no switch
+    continue_final_message: Annotated[JsonValue, only(False)] = None  # noqa: FBT003 - the same
+    prompt_logprobs: Annotated[JsonValue, only()] = None
 
 
-class Sampling(_Wire):
-    """How tokens are chosen. Ranges are checked by the domain, which calls them the same."""
+class Hints(Wire):
+    """Fields that change no answer, or only how it is kept: read where they are names, else not."""
 
-    temperature: float | None = None
-    top_p: float | None = None
-    frequency_penalty: float | None = None
-    presence_penalty: float | None = None
-    logit_bias: Annotated[dict[str, float] | None, AfterValidator(_of_tokens)] = None
-    seed: int | None = None
-    stop: Annotated[list[str] | None, BeforeValidator(_as_list)] = None
+    metadata: dict[str, str] | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_options: JsonValue = None
+    prompt_cache_retention: JsonValue = None
+    prediction: JsonValue = None
+    safety_identifier: str | None = None
+    service_tier: str | None = None
+    store: bool | None = None
+    user: str | None = None
+    verbosity: Literal["low", "medium", "high"] | None = None
+
+    @property
+    def names(self) -> BodyNames:
+        """What of it may name an agent."""
+        return BodyNames(cache_key=self.prompt_cache_key, user=self.user)
+
+
+class ChatCompletionRequest(NotSupported, Hints, ToolFields, Streaming, Sampling):
+    """The body of `POST /v1/chat/completions`."""
+
+    model: str
+    messages: list[Message]
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
-    # Extensions that other local servers have, too.
-    top_k: Annotated[int, Field(ge=-1)] | None = None
-    min_p: float | None = None
-    repetition_penalty: float | None = None
+    response_format: ResponseFormat | None = None
+    reasoning_effort: _EffortName | None = None
+    chat_template_kwargs: TemplateArguments | None = None
 
     @field_validator("top_logprobs")
     @classmethod
@@ -147,52 +162,35 @@ class Sampling(_Wire):
             raise PydanticCustomError("no_logprobs", "this needs logprobs to be true")
         return count
 
-    def chosen(self, max_tokens: int | None) -> SamplingParams:
-        """The same in the domain's terms; what is not said, or null, as if by default.
-
-        Raises:
-            InvalidRequestError: naming the field whose value is out of range.
-        """
-        said: dict[str, Any] = {
-            name: value for name in _SAME if (value := getattr(self, name)) is not None
-        }
-        bias = self.logit_bias or {}
-        return SamplingParams(
-            **said,
-            max_tokens=max_tokens,
-            top_k=self.top_k if self.top_k and self.top_k > 0 else None,
-            logit_bias=tuple((int(token), value) for token, value in bias.items()),
-            stop=tuple(self.stop or ()),
-            logprobs=(self.top_logprobs or 0) if self.logprobs else None,
-        )
-
-
-class ChatCompletionRequest(NotSupported, Sampling):
-    """The body of `POST /v1/chat/completions`."""
-
-    model: str
-    messages: list[Message]
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    user: str | None = None
+    @property
+    def num_choices(self) -> int:
+        """How many answers are asked for."""
+        return self.n or 1
 
     @property
-    def include_usage(self) -> bool:
-        """Whether a stream ends with the number of tokens."""
-        return bool(self.stream_options and self.stream_options.include_usage)
+    def effort(self) -> Effort | None:
+        """How much is to be reasoned."""
+        if self.reasoning_effort is not None:
+            return _EFFORTS[self.reasoning_effort]
+        return self.chat_template_kwargs.effort if self.chat_template_kwargs else None
 
-    def translated(self, request_id: RequestId, agent: AgentId | None) -> GenerationRequest:
-        """The same in the domain's terms.
+    def translated(
+        self, request_id: RequestId, agent: AgentId | None, tenant: TenantId
+    ) -> GenerationRequest:
+        """The same in the domain's terms: the first of its answers.
 
         Raises:
-            InvalidRequestError: naming the field whose value is out of range.
+            InvalidRequestError: naming the field that is wrong.
         """
         return GenerationRequest(
             request_id=request_id,
             model=self.model,
-            prompt=Conversation(tuple(message.translated() for message in self.messages)),
-            sampling=self.chosen(self.max_completion_tokens or self.max_tokens),
+            prompt=Conversation(conversation(self.messages), self.use(), self.effort),
+            sampling=self.chosen(
+                self.max_completion_tokens or self.max_tokens,
+                (self.top_logprobs or 0) if self.logprobs else None,
+            ),
             agent=agent,
+            tenant=tenant,
+            json=self.response_format.translated() if self.response_format else None,
         )

@@ -1,8 +1,9 @@
-"""The list of models, in one body that OpenAI's and Anthropic's SDKs both understand."""
+"""The models, in bodies that OpenAI's and Anthropic's SDKs both understand."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from semantic.domain.errors import ModelNotFoundError
 from semantic.ports.inference import ModelInfo
 
 
@@ -15,6 +16,19 @@ def model_list(models: Sequence[ModelInfo]) -> dict[str, object]:
         "first_id": models[0].model_id if models else None,
         "last_id": models[-1].model_id if models else None,
     }
+
+
+def one_model(models: Sequence[ModelInfo], model_id: str) -> dict[str, object]:
+    """One of them.
+
+    Raises:
+        ModelNotFoundError: if it is not there.
+    """
+    for model in models:
+        if model.model_id == model_id:
+            return _model(model)
+    served = ", ".join(model.model_id for model in models)
+    raise ModelNotFoundError(model_id, tried=(f"served: {served}",))
 
 
 def _model(model: ModelInfo) -> dict[str, object]:

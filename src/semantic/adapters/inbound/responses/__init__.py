@@ -1,1 +1,6 @@
-"""OpenAI's Responses API, to and from the domain's values."""
+"""OpenAI's Responses API."""
+
+from semantic.adapters.inbound.responses.router import responses_router
+from semantic.adapters.inbound.responses.surroundings import Surroundings
+
+__all__ = ["Surroundings", "responses_router"]

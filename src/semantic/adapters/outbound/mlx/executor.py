@@ -8,8 +8,10 @@ stop is decided outside: batches get no stop sequences and no limit. One thread 
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import mlx.core as mx
+import numpy as np
 from mlx.nn.layers.base import Module
 from mlx_lm.generate import GenerationBatch, PromptProcessingBatch, StopSequences
 from mlx_lm.models.cache import make_prompt_cache
@@ -19,15 +21,16 @@ from semantic.adapters.outbound.mlx.batch_caches import NOT_RESTORED, Begun, Seq
 from semantic.adapters.outbound.mlx.kv_part import KVPart, from_tensors, to_tensors
 from semantic.adapters.outbound.mlx.logprobs import token_logprobs
 from semantic.adapters.outbound.mlx.penalties import make_processors
+from semantic.adapters.outbound.mlx.prompt_scores import PIECE, PromptScorer
 from semantic.adapters.outbound.mlx.restored_caches import Piece, begun, restore
 from semantic.adapters.outbound.mlx.sampler import RowSampler
 from semantic.domain.block import PartKind, Tensor
 from semantic.domain.cache_spec import ModelCacheSpec
 from semantic.domain.errors import EngineError, IncompatibleCacheError
 from semantic.domain.ids import SequenceId, TokenId
-from semantic.domain.sampling import SamplingParams
+from semantic.domain.sampling import SamplingParams, TokenLogprobs
 from semantic.domain.step_plan import PrefillChunk, SampledToken, StepPlan, StepResult
-from semantic.ports.answer_constraints import Constraint
+from semantic.ports.answer_constraints import Constraint, TokenMask
 from semantic.ports.model_executor import AttachedBlock, Capabilities, PartHandle
 
 _NEVER_STOP = StopSequences()
@@ -50,6 +53,7 @@ class MlxExecutor:
         self._chunk = chunk
         self._sampler = RowSampler()
         self._prefilling: dict[SequenceId, PromptProcessingBatch] = {}
+        self._scorers: dict[SequenceId, PromptScorer] = {}
         self._decoding: list[GenerationBatch] = []
         self._begun: dict[SequenceId, Begun] = {}
 
@@ -65,7 +69,7 @@ class MlxExecutor:
         blocks: Sequence[AttachedBlock],
         sampling: SamplingParams,
         generated: Sequence[TokenId] = (),
-        constraint: Constraint | None = None,  # noqa: ARG002 - comes with the masks
+        constraint: Constraint | None = None,
     ) -> None:
         """Make a sequence known; `blocks` hold the KV of `tokens`, in order."""
         pieces = [self._piece(block) for block in blocks]
@@ -77,14 +81,18 @@ class MlxExecutor:
             caches = restore(caches, pieces, spec)
             if spec.quantization:
                 self._begun[sequence] = begun(pieces)
-        self._sampler.add(sequence, sampling, len(generated))
+        self._sampler.add(sequence, sampling, len(generated), _walked(constraint, generated))
+        model, piece = in_float32(self._model), _NO_LIMIT
+        if sampling.prompt_logprobs is not None and not pieces:
+            model = self._scorers[sequence] = PromptScorer(model, sampling.prompt_logprobs)
+            piece = PIECE
         self._prefilling[sequence] = PromptProcessingBatch(
-            in_float32(self._model),
+            model,
             uids=[sequence],
             caches=[caches],
             tokens=[list(tokens)],
-            # The plan sets the size of a chunk; mlx-lm must not cut it again.
-            prefill_step_size=_NO_LIMIT,
+            # The plan sets the size of a chunk; mlx-lm must not cut it again but for scores.
+            prefill_step_size=piece,
             samplers=[self._sampler],
             logits_processors=[make_processors(sampling)],
             stop_sequences=[_NEVER_STOP],
@@ -97,15 +105,16 @@ class MlxExecutor:
         sampled: list[SampledToken] = []
         for batch in self._decoding:
             with _suspected(batch.uids):
-                self._sampler.expect(batch.uids)
+                self._sampler.expect(batch.uids, partial(_chosen, batch))
                 sampled += [
                     self._scored(response.uid, response.token, response.logprobs)
                     for response in batch.next()
                 ]
+        scored: tuple[TokenLogprobs, ...] = ()
         if plan.prefill is not None:
             with _suspected([plan.prefill.sequence]):
-                self._prefill(plan.prefill)
-        return StepResult(tuple(sampled))
+                scored = self._prefill(plan.prefill)
+        return StepResult(tuple(sampled), scored)
 
     def batch_bytes(self, rows: Sequence[int]) -> int:
         """Bytes that a batch takes at most whose rows hold so many tokens each."""
@@ -152,6 +161,7 @@ class MlxExecutor:
         """Forget a sequence, running or not."""
         self._sampler.forget(sequence)
         self._prefilling.pop(sequence, None)
+        self._scorers.pop(sequence, None)
         self._begun.pop(sequence, None)
         batch = self._batch_of(sequence)
         if batch is None:
@@ -167,6 +177,7 @@ class MlxExecutor:
         """Forget all sequences, whatever state the engine is in."""
         self._sampler.clear()
         self._prefilling.clear()
+        self._scorers.clear()
         self._begun.clear()
         self._decoding.clear()
         mx.clear_cache()
@@ -208,11 +219,21 @@ class MlxExecutor:
         scored = None if count is None else token_logprobs(logprobs, chosen, count)
         return SampledToken(sequence, chosen, scored)
 
-    def _prefill(self, chunk: PrefillChunk) -> None:
+    def _prefill(self, chunk: PrefillChunk) -> tuple[TokenLogprobs, ...]:
+        """Compute a chunk; the scores of its tokens, if somebody asked for them."""
         batch = self._prefilling[chunk.sequence]
-        if not chunk.last:
+        scorer = self._scorers.get(chunk.sequence)
+        if chunk.last:
+            self._begin(batch, chunk)
+            if scorer is not None:
+                scorer.stop()
+                del self._scorers[chunk.sequence]
+        else:
             batch.prompt([list(chunk.tokens)])
-            return
+        return scorer.take() if scorer else ()
+
+    def _begin(self, batch: PromptProcessingBatch, chunk: PrefillChunk) -> None:
+        """Compute the last chunk, and choose the first token."""
         del self._prefilling[chunk.sequence]
         self._sampler.expect([chunk.sequence])
         started = batch.generate([list(chunk.tokens)])
@@ -241,8 +262,32 @@ def _suspected(sequences: Sequence[int]) -> Iterator[None]:
     suspects = tuple(sequences)
     try:
         yield
+    except EngineError as error:
+        if error.suspects:
+            raise
+        raise EngineError(str(error), suspects=suspects) from error
     except Exception as error:
         raise EngineError(f"the engine failed in a step: {error}", suspects=suspects) from error
+
+
+def _walked(constraint: Constraint | None, generated: Sequence[TokenId]) -> TokenMask | None:
+    """The mask of an answer that begins with these tokens.
+
+    Raises:
+        EngineError: if it could not begin so.
+    """
+    if constraint is None:
+        return None
+    mask = constraint.begin()
+    for token in generated:
+        mask.accept(token)
+    return mask
+
+
+def _chosen(batch: GenerationBatch) -> list[TokenId]:
+    """The tokens whose KV comes with the step that the batch is in; waits for them."""
+    # They have no other name while the next ones are being chosen; pinned by a test.
+    return [TokenId(token) for token in np.array(batch._next_tokens)]  # noqa: SLF001
 
 
 def in_float32(model: Module) -> Model:

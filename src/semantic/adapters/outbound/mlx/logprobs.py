@@ -1,8 +1,7 @@
 """Log-probabilities of chosen tokens and of the most likely ones in their place."""
 
-from collections.abc import Sequence
-
 import mlx.core as mx
+import numpy as np
 
 from semantic.domain.ids import TokenId
 from semantic.domain.sampling import TokenLogprobs
@@ -13,12 +12,29 @@ def token_logprobs(logprobs: mx.array, token: TokenId, count: int) -> TokenLogpr
 
     Equally likely tokens come in the order of their ids.
     """
-    chosen = float(logprobs[token].item())  # type: ignore[arg-type] # a real number
+    (found,) = _told(logprobs[None], mx.array([token]), count)
+    return found
+
+
+def scored_tokens(logits: mx.array, tokens: mx.array, count: int) -> list[TokenLogprobs]:
+    """The same of `tokens` (n,) by the logits (n, vocabulary) in their places."""
+    if not tokens.size:
+        return []
+    return _told(logits - mx.logsumexp(logits, axis=-1, keepdims=True), tokens, count)
+
+
+def _told(logprobs: mx.array, tokens: mx.array, count: int) -> list[TokenLogprobs]:
+    chosen = np.array(mx.take_along_axis(logprobs, tokens[:, None], axis=-1)[:, 0])
     size = min(count, logprobs.shape[-1])
     if not size:
-        return TokenLogprobs(chosen)
-    best = mx.argpartition(-logprobs, size - 1)[:size]
-    tokens: Sequence[int] = best.tolist()  # type: ignore[assignment] # one axis
-    scores: Sequence[float] = logprobs[best].tolist()  # type: ignore[assignment] # one axis
-    ranked = sorted(zip(tokens, scores, strict=True), key=lambda pair: (-pair[1], pair[0]))
-    return TokenLogprobs(chosen, tuple(ranked))
+        return [TokenLogprobs(float(one)) for one in chosen]
+    best = mx.argpartition(-logprobs, size - 1, axis=-1)[:, :size]
+    scores = np.array(mx.take_along_axis(logprobs, best, axis=-1))
+    # By score, and where these are equal by id.
+    order = np.lexsort((np.array(best), -scores), axis=-1)
+    ids = np.take_along_axis(np.array(best), order, axis=-1).tolist()
+    ranked = np.take_along_axis(scores, order, axis=-1).tolist()
+    return [
+        TokenLogprobs(float(one), tuple(zip(row, known, strict=True)))
+        for one, row, known in zip(chosen, ids, ranked, strict=True)
+    ]

@@ -3,10 +3,13 @@
 A row's choice depends on its own logits, settings and number of tokens drawn, so neighbours change
 nothing. What is drawn is the largest of log-probability plus Gumbel noise, which differences in
 the last bits of logits hardly ever change. Only what a row asks for is computed.
+
+A row that is held to a form chooses among the tokens that its mask allows, whatever else limits it.
+Masks are made on the CPU while the device computes logits; a batch without any waits for nothing.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from secrets import randbits
 from typing import Final
@@ -14,8 +17,11 @@ from typing import Final
 import mlx.core as mx
 import numpy as np
 
-from semantic.domain.ids import SequenceId
+from semantic.adapters.outbound.mlx.masks import masked
+from semantic.domain.errors import EngineError
+from semantic.domain.ids import SequenceId, TokenId
 from semantic.domain.sampling import SEED_BITS, SamplingParams, draw_key
+from semantic.ports.answer_constraints import TokenMask
 
 _WORD: Final = 2**32
 _LEAST: Final = 1e-6
@@ -25,15 +31,23 @@ _CANDIDATES: Final = 1024
 """Tokens looked at first on a CPU, where sorting a whole vocabulary takes a third of a step."""
 _MORE: Final = 8
 """So many times the candidates are looked at next, where those were not enough."""
+_SMALLEST: Final = 2.0**-126
+"""Taken for a random number of zero, whose noise would rule out the only token that is allowed."""
 
 
 @dataclass(slots=True)
 class _Draws:
-    """One sequence's settings; `number` tokens of its answer have been drawn."""
+    """One sequence's settings; `number` tokens of its answer have been drawn.
+
+    What may be drawn next is told by the `mask`, if there is one, which has accepted all but the
+    last token that was `chosen` here.
+    """
 
     params: SamplingParams
     seed: int
     number: int
+    mask: TokenMask | None = None
+    chosen: bool = False
 
     @property
     def temperature(self) -> float:
@@ -54,11 +68,21 @@ class RowSampler:
     def __init__(self) -> None:
         self._draws: dict[SequenceId, _Draws] = {}
         self._rows: tuple[SequenceId, ...] = ()
+        self._previous: Callable[[], Sequence[TokenId]] = tuple
 
-    def add(self, sequence: SequenceId, params: SamplingParams, drawn: int) -> None:
-        """Make a sequence known, with `drawn` tokens of its answer there already."""
+    def add(
+        self,
+        sequence: SequenceId,
+        params: SamplingParams,
+        drawn: int,
+        mask: TokenMask | None = None,
+    ) -> None:
+        """Make a sequence known, with `drawn` tokens of its answer there already.
+
+        The `mask` has accepted those.
+        """
         seed = randbits(SEED_BITS) if params.seed is None else params.seed
-        self._draws[sequence] = _Draws(params, seed, drawn)
+        self._draws[sequence] = _Draws(params, seed, drawn, mask)
 
     def forget(self, sequence: SequenceId) -> None:
         """Forget a sequence. Unknown ones are ignored."""
@@ -72,15 +96,24 @@ class RowSampler:
         """The settings of a known sequence."""
         return self._draws[sequence].params
 
-    def expect(self, sequences: Iterable[int]) -> None:
-        """The rows of the next call are these sequences', in this order."""
+    def expect(
+        self, sequences: Iterable[int], previous: Callable[[], Sequence[TokenId]] = tuple
+    ) -> None:
+        """The rows of the next call are these sequences', in this order.
+
+        `previous` gives the tokens that were chosen for them last, and waits for these; it is only
+        asked where somebody wants to know.
+        """
         self._rows = tuple(SequenceId(sequence) for sequence in sequences)
+        self._previous = previous
 
     def __call__(self, logprobs: mx.array) -> mx.array:
         """From log-probabilities (rows, vocabulary) to tokens (rows,)."""
         if len(self._rows) != logprobs.shape[0]:
             raise ValueError(f"{logprobs.shape[0]} rows to choose for, not {len(self._rows)}")
         draws = [self._draws[sequence] for sequence in self._rows]
+        if any(one.mask is not None for one in draws):
+            logprobs = self._masked(logprobs, draws)
         chosen = mx.argmax(logprobs, axis=-1)
         warm = [row for row, one in enumerate(draws) if not one.params.greedy]
         free = [row for row in warm if not draws[row].params.limits]
@@ -93,6 +126,29 @@ class RowSampler:
                 chosen[at] = draw(taken, [draws[row] for row in rows])
         return chosen
 
+    def _masked(self, logprobs: mx.array, draws: Sequence[_Draws]) -> mx.array:
+        # The device is at work while the masks are made.
+        mx.async_eval(logprobs)  # type: ignore[no-untyped-call] # mlx is untyped here
+        previous = self._previous() if any(one.chosen for one in draws if one.mask) else ()
+        allowed = []
+        for row, (sequence, one) in enumerate(zip(self._rows, draws, strict=True)):
+            try:
+                allowed.append(_allowed(one, previous[row] if one.mask and one.chosen else None))
+            except Exception as error:
+                message = f"an answer cannot be held to its form: {error}"
+                raise EngineError(message, suspects=(sequence,)) from error
+        return masked(logprobs, allowed)
+
+
+def _allowed(draws: _Draws, previous: TokenId | None) -> bytes | None:
+    """What a row may choose from, after the token that it chose last."""
+    if draws.mask is None:
+        return None
+    if previous is not None:
+        draws.mask.accept(previous)
+    draws.chosen = True
+    return draws.mask.allowed()
+
 
 def _drawn(logprobs: mx.array, draws: Sequence[_Draws]) -> mx.array:
     """Tokens (rows,) drawn from all."""
@@ -104,7 +160,9 @@ def _drawn_within_limits(logprobs: mx.array, draws: Sequence[_Draws]) -> mx.arra
     """Tokens (rows,) drawn from those that top_k, top_p and min_p leave."""
     vocabulary = logprobs.shape[-1]
     cooled = _cooled(logprobs, draws)
-    uneven = [one.params.top_p < 1 and one.temperature != 1 for one in draws]
+    uneven = [
+        one.params.top_p < 1 and (one.temperature != 1 or one.mask is not None) for one in draws
+    ]
     if any(uneven):
         # A row that does not need it stays as it is to the last bit, whoever its neighbours are.
         sums = mx.logsumexp(cooled, axis=-1, keepdims=True)
@@ -182,4 +240,4 @@ def _uniform(draws: Sequence[_Draws], size: int) -> mx.array:
 
 
 def _gumbel(uniform: mx.array) -> mx.array:
-    return -mx.log(-mx.log(uniform))
+    return -mx.log(-mx.log(mx.maximum(uniform, _SMALLEST)))

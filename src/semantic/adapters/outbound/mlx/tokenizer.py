@@ -71,6 +71,11 @@ class MlxTokenizer:
             raise ModelLoadError(f"the tokenizer in {folder} cannot be used: {error}") from error
 
     @property
+    def special_tokens(self) -> frozenset[TokenId]:
+        """Ids that no text of an answer is made of."""
+        return self._special
+
+    @property
     def syntax(self) -> AnswerSyntax:
         """How the model writes reasoning and calls."""
         return self._template.syntax

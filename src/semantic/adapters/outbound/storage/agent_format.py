@@ -2,6 +2,7 @@
 
     {"format":"semantic-agent/2","xxh3_128":"<digest of the record>","record":{...}}
 
+A segment names its alias only if it has one, so records without any are what they always were.
 The digest is taken over the record's bytes; what stands around them is compared literally, so
 that every bit of a file is covered. Text is UTF-8 with lone surrogates passed through: clients
 send them, and what a model was really shown must come back.
@@ -76,10 +77,14 @@ def _as_json(agent: StoredAgent) -> dict[str, object]:
         "tenant": record.tenant,
         "updated_at": record.updated_at,
         "branches": [
-            [{"text": segment.text, "ids": segment.ids} for segment in branch.segments]
-            for branch in record.branches
+            [_segment_json(segment) for segment in branch.segments] for branch in record.branches
         ],
     }
+
+
+def _segment_json(segment: Segment) -> dict[str, object]:
+    alias = {} if segment.alias is None else {"alias": segment.alias}
+    return {"text": segment.text, "ids": segment.ids, **alias}
 
 
 def _from_json(found: dict[str, object]) -> StoredAgent:
@@ -106,7 +111,8 @@ def _segment(found: object) -> Segment:
     ids = found["ids"]
     if not _are_ids(ids):
         raise TypeError("ids are no numbers")
-    return Segment(text=_text(found["text"]), ids=tuple(ids))
+    alias = _text(found["alias"]) if "alias" in found else None
+    return Segment(text=_text(found["text"]), ids=tuple(ids), alias=alias)
 
 
 def _text(found: object) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 _ENTRIES = (
-    *("blk", "agents", "tmp", "quarantine"),
+    *("blk", "agents", "responses", "tmp", "quarantine"),
     *("index.db", "index.db-wal", "index.db-shm", "store.lock", "server.json"),
 )
 """What a store has at its top. An open secret is refused: whoever has read it can use it."""

@@ -36,7 +36,12 @@ STORED = StoredAgent(ALICE.key, RECORD)
 MUTANTS_OF_EACH_KIND = 45
 
 texts = st.text(st.characters(codec=None, exclude_categories=()), max_size=20)
-segments = st.builds(Segment, texts, st.lists(st.integers(0, 2**32 - 1), max_size=5).map(tuple))
+segments = st.builds(
+    Segment,
+    texts,
+    st.lists(st.integers(0, 2**32 - 1), max_size=5).map(tuple),
+    st.none() | texts,
+)
 branches = st.builds(Branch, st.lists(segments, max_size=3).map(tuple))
 records = st.builds(
     AgentRecord,
@@ -136,6 +141,10 @@ def test_the_record_of_another_agent_is_set_aside(
     assert store.load(ALICE) is None
     assert not path_of(root).exists()
     assert telemetry.names() == ["agent_set_aside"]
+
+
+def test_a_record_without_aliases_says_nothing_of_them() -> None:
+    assert b"alias" not in encode(STORED)
 
 
 def test_another_format_is_incompatible() -> None:

@@ -1,0 +1,96 @@
+"""JSON schemas, as they are given to the grammar's compiler.
+
+Owns the limits on what is compiled at all, and how JSON is spaced: as Python's `json.dumps` writes
+it, with properties in the schema's order. Schemas are anybody's text.
+"""
+
+import json
+from typing import Final, TypeAlias
+
+Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
+
+MOST_CHARACTERS: Final = 512 * 1024
+"""Of one schema. All tools of a coding agent together have a tenth of that."""
+MOST_PROPERTIES: Final = 1_000
+"""Of one object: compiling takes 0.1 s for these, and by the square of their number."""
+MOST_DEPTH: Final = 64
+"""The compiler gives up at a depth of 128 of the whole, in which this is embedded."""
+
+_SPACING: Final[dict[str, Json]] = {
+    "item_separator": ", ",
+    "key_separator": ": ",
+    "whitespace_flexible": False,
+}
+_OPTIONS: Final = "x-guidance"
+_COMBINED: Final = ("allOf", "anyOf", "oneOf", "$ref", "patternProperties", "if", "not")
+"""What may give an object more properties than those that it names."""
+
+ANY_OBJECT: Final[dict[str, Json]] = {"type": "object"}
+
+
+class SchemaError(Exception):
+    """This is no schema that answers can be held to."""
+
+
+def parsed(text: str) -> dict[str, Json]:
+    """A schema's text as a value, without anything that would tell the compiler how to work.
+
+    Raises:
+        SchemaError: if it is no object, or beyond the limits.
+    """
+    if len(text) > MOST_CHARACTERS:
+        raise SchemaError(f"the schema is longer than {MOST_CHARACTERS} characters")
+    try:
+        schema: Json = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SchemaError(f"the schema is no JSON: {error}") from error
+    if isinstance(schema, bool):
+        schema = {} if schema else {"not": {}}
+    if not isinstance(schema, dict):
+        raise SchemaError("the schema is no object")
+    _check(schema)
+    return {key: value for key, value in schema.items() if key != _OPTIONS}
+
+
+def spaced(schema: dict[str, Json], *, lenient: bool = False) -> str:
+    """A schema's text with what the compiler has to know. `lenient` leaves out what it cannot."""
+    options: dict[str, Json] = dict(_SPACING)
+    if lenient:
+        options |= {"lenient": True, "coerce_one_of": True}
+    return json.dumps({**schema, _OPTIONS: options})
+
+
+def closed(schema: dict[str, Json]) -> dict[str, Json]:
+    """The same, but objects that name their properties have no others.
+
+    What a tool does not name it does not take, and a weak model would go on inventing more. Where
+    objects are put together of several schemas they are left as they are.
+    """
+    found = dict(schema)
+    properties = found.get("properties")
+    if isinstance(properties, dict):
+        found["properties"] = {name: _closed(value) for name, value in properties.items()}
+        if not any(key in found for key in _COMBINED):
+            found.setdefault("additionalProperties", False)
+    if "items" in found:
+        found["items"] = _closed(found["items"])
+    return found
+
+
+def _closed(schema: Json) -> Json:
+    return closed(schema) if isinstance(schema, dict) else schema
+
+
+def _check(schema: Json) -> None:
+    """Walk all of it, without recursion."""
+    left: list[tuple[Json, int]] = [(schema, 1)]
+    while left:
+        value, depth = left.pop()
+        if depth > MOST_DEPTH:
+            raise SchemaError(f"the schema is nested more than {MOST_DEPTH} deep")
+        if isinstance(value, dict):
+            if len(value) > MOST_PROPERTIES:
+                raise SchemaError(f"an object of the schema has more than {MOST_PROPERTIES} keys")
+            left += [(one, depth + 1) for one in value.values()]
+        elif isinstance(value, list):
+            left += [(one, depth + 1) for one in value if isinstance(one, dict | list)]
