@@ -5,7 +5,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.fakes.answer_scripts import thoughtful
 from tests.fakes.fixed_clock import FixedClock
+from tests.fakes.guarded_app import GuardedApp, key
+from tests.fakes.memory_api_keys import MemoryApiKeys
 from tests.fakes.recorded_telemetry import RecordedTelemetry
 from tests.fakes.scripted_inference import MODEL, ScriptedInference, answer
 from tests.unit.adapters.inbound.conftest import served
@@ -131,6 +134,24 @@ def test_a_terminal_is_not_reprogrammed_by_an_answer(
     assert "a]0;pwned\nb\n" in out
 
 
+def test_a_person_is_shown_reasoning_in_lines_of_its_own(
+    run: Run, url: str, scripted: ScriptedInference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted.script = thoughtful("Hello", reasoning=["Hm\x07", "m."])
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    typed(monkeypatch, "hi", "/exit")
+    out = run("chat", "--url", url)[1]
+    assert out.startswith("\x1b[2mHm\x1b[0m\x1b[2mm.\x1b[0m\nHello\n")
+
+
+def test_a_pipe_gets_no_reasoning(
+    run: Run, url: str, scripted: ScriptedInference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted.script = thoughtful("Hello", reasoning=["Hm"])
+    piped(monkeypatch, "hi\n")
+    assert run("chat", "--url", url)[1] == "Hello\n"
+
+
 def test_options_reach_the_server(
     run: Run, url: str, scripted: ScriptedInference, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,3 +184,20 @@ def test_models_that_are_served_are_listed(run: Run, url: str, tmp_path: Path, n
     out = run("models", "list", named, where, "--json")[1]
     assert f'"model": "{MODEL.model_id}"' in out
     assert '"state": "served"' in out
+
+
+def test_a_server_that_wants_a_key_is_shown_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with served(GuardedApp(MemoryApiKeys(key("alpha"))).app) as base:
+        found = []
+        for arguments in (["--key", "alpha"], [], ["--key", "beta"]):
+            piped(monkeypatch, "one\n")
+            found.append(run("chat", "--url", base, *arguments))
+        monkeypatch.setenv("SEMANTIC_API_KEY", "alpha")
+        piped(monkeypatch, "one\n")
+        found.append(run("chat", "--url", base))
+        listed = run("models", "list", "--url", base, "--json")
+    assert [code for code, _, _ in found] == [0, 1, 1, 0]
+    assert [out for _, out, _ in found] == ["Hello\n", "", "", "Hello\n"]
+    assert "needs an API key" in found[1][2]
+    assert "alpha" not in found[3][2]
+    assert '"state": "served"' in listed[1]
