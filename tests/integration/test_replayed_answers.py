@@ -11,7 +11,6 @@ from tests.unit.domain.test_answer_parser import WEATHER, written
 
 from semantic.application.answer_history import AnswerHistory
 from semantic.domain.agent import Branch, Segment
-from semantic.domain.answer_syntax import AnswerSyntax
 from semantic.domain.chat import ChatMessage, Conversation, Role
 from semantic.domain.ids import TokenId
 from semantic.domain.stable_prompt import stable
@@ -47,9 +46,8 @@ class FamilyTokenizer(TemplateTokenizer):
     family: str = ""
     stop_tokens: frozenset[TokenId] = frozenset({END})
 
-    @property
-    def syntax(self) -> AnswerSyntax:
-        return template_of(self.family).syntax
+    def __post_init__(self) -> None:
+        self.syntax = template_of(self.family).syntax
 
     @property
     def end(self) -> str:
