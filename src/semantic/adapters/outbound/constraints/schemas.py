@@ -16,6 +16,11 @@ MOST_PROPERTIES: Final = 1_000
 MOST_DEPTH: Final = 64
 """The compiler gives up at a depth of 128 of the whole, in which this is embedded."""
 
+MOST_EXACT: Final = 2**53
+"""Beyond it the compiler, as most of JSON's readers, takes an integer for one of its neighbours."""
+MOST_BOUND: Final = 2**63 - 1
+"""And beyond this a bound for this one."""
+
 _SPACING: Final[dict[str, Json]] = {
     "item_separator": ", ",
     "key_separator": ": ",
@@ -70,7 +75,10 @@ def closed(schema: dict[str, Json]) -> dict[str, Json]:
     properties = found.get("properties")
     if isinstance(properties, dict):
         found["properties"] = {name: _closed(value) for name, value in properties.items()}
-        if not any(key in found for key in _COMBINED):
+        required = found.get("required")
+        names = required if isinstance(required, list) else []
+        # What is required without being named is one more that it takes.
+        if not any(key in found for key in _COMBINED) and all(name in properties for name in names):
             found.setdefault("additionalProperties", False)
     if "items" in found:
         found["items"] = _closed(found["items"])
@@ -91,6 +99,23 @@ def _check(schema: Json) -> None:
         if isinstance(value, dict):
             if len(value) > MOST_PROPERTIES:
                 raise SchemaError(f"an object of the schema has more than {MOST_PROPERTIES} keys")
+            _check_numbers(value)
             left += [(one, depth + 1) for one in value.values()]
         elif isinstance(value, list):
             left += [(one, depth + 1) for one in value if isinstance(one, dict | list)]
+
+
+def _check_numbers(schema: dict[str, Json]) -> None:
+    """See that the compiler takes its numbers for what they are."""
+    choices = schema.get("enum")
+    for value in [schema.get("const"), *(choices if isinstance(choices, list) else [])]:
+        if isinstance(value, int | float) and abs(value) > MOST_EXACT:
+            raise SchemaError(f"{value} is beyond the numbers that are exact")
+    for least in ("minimum", "exclusiveMinimum"):
+        value = schema.get(least)
+        if isinstance(value, int | float) and value >= MOST_BOUND:
+            raise SchemaError(f"{least} is beyond {MOST_BOUND}")
+    for most in ("maximum", "exclusiveMaximum"):
+        value = schema.get(most)
+        if isinstance(value, int | float) and value <= -MOST_BOUND:
+            raise SchemaError(f"{most} is below {-MOST_BOUND}")
