@@ -18,8 +18,10 @@ MOST_DEPTH: Final = 64
 
 MOST_EXACT: Final = 2**53
 """Beyond it the compiler, as most of JSON's readers, takes an integer for one of its neighbours."""
-MOST_BOUND: Final = 2**63 - 1
-"""And beyond this a bound for this one."""
+MOST_BOUND: Final = 2**63 - 2**11
+"""The largest bound that it takes for what it is: a float below 64 bits."""
+
+_BOUNDS: Final = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
 
 _SPACING: Final[dict[str, Json]] = {
     "item_separator": ", ",
@@ -54,7 +56,7 @@ def parsed(text: str) -> dict[str, Json]:
     if not isinstance(schema, dict):
         raise SchemaError("the schema is no object")
     _check(schema)
-    return {key: value for key, value in schema.items() if key != _OPTIONS}
+    return {key: _within(value, key) for key, value in schema.items() if key != _OPTIONS}
 
 
 def spaced(schema: dict[str, Json], *, lenient: bool = False) -> str:
@@ -83,6 +85,17 @@ def closed(schema: dict[str, Json]) -> dict[str, Json]:
     if "items" in found:
         found["items"] = _closed(found["items"])
     return found
+
+
+def _within(value: Json, key: str = "") -> Json:
+    """The same with bounds that the compiler knows: within those that are beyond."""
+    if isinstance(value, dict):
+        return {name: _within(one, name) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_within(one) for one in value]
+    if key in _BOUNDS and isinstance(value, int | float):
+        return max(-MOST_BOUND, min(MOST_BOUND, value))
+    return value
 
 
 def _closed(schema: Json) -> Json:
