@@ -10,7 +10,7 @@ from semantic.domain.chat import Conversation, GenerationEvent, GenerationReques
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """A model that is being served. `aliases`: its other names; in these `*` stands for anything."""
+    """A model that is being served. `aliases` are its other names; `*` in them is anything."""
 
     model_id: str
     created: int
