@@ -24,6 +24,7 @@ class Guarded:
     """A server whose store has keys."""
 
     server: ServerProcess
+    log: Path
 
     @property
     def root(self) -> str:
@@ -74,8 +75,9 @@ def guarded(
     tmp_path_factory: pytest.TempPathFactory, settings_of_servers: dict[str, str]
 ) -> Iterator[Guarded]:
     folder: Path = tmp_path_factory.mktemp("guarded")
-    server = ServerProcess(folder / "store", log=folder / "log", settings=settings_of_servers)
-    guarded = Guarded(server)
+    settings = settings_of_servers | {"SEMANTIC_LOGGING__FORMAT": "json"}
+    server = ServerProcess(folder / "store", log=folder / "log", settings=settings)
+    guarded = Guarded(server, folder / "log")
     with server:
         yield guarded
 
@@ -114,6 +116,16 @@ def test_what_is_published_is_everybodys(guarded: Guarded) -> None:
     reader = guarded.key("reader", "--tenant", "reader")
     within(lambda: guarded.ask(publisher, "Hello!").status_code == 200)
     assert guarded.cached(reader, "Who are you?") > 256
+
+
+def test_the_log_tells_whose_a_request_was_and_holds_no_key(guarded: Guarded) -> None:
+    key = guarded.key("logged", "--tenant", "logs")
+    within(lambda: guarded.ask(key).status_code == 200)
+    lines = [json.loads(line) for line in guarded.log.read_text().splitlines()]
+    mine = [line for line in lines if line.get("caller") == "logged"]
+    assert "request_finished" in {line["event"] for line in mine}
+    assert {line["tenant"] for line in mine} == {"logs"}
+    assert key not in guarded.log.read_text()
 
 
 def within(happens: Callable[[], bool]) -> None:

@@ -108,6 +108,8 @@ class _Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 http=patient(settings.request_timeout_s),
+                # Nothing is served over WebSockets, and the doors do not look at them.
+                ws="none",
                 h11_max_incomplete_event_size=settings.max_header_bytes,
                 limit_concurrency=settings.max_connections,
                 timeout_graceful_shutdown=math.ceil(settings.cut_off_s),

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 from tests.fakes.fixed_clock import FixedClock
+from tests.fakes.guarded_app import GuardedApp, key
+from tests.fakes.memory_api_keys import MemoryApiKeys
 from tests.fakes.recorded_telemetry import RecordedTelemetry
 from tests.fakes.scripted_inference import MODEL, ScriptedInference, answer
 from tests.unit.adapters.inbound.conftest import served
@@ -163,3 +165,20 @@ def test_models_that_are_served_are_listed(run: Run, url: str, tmp_path: Path, n
     out = run("models", "list", named, where, "--json")[1]
     assert f'"model": "{MODEL.model_id}"' in out
     assert '"state": "served"' in out
+
+
+def test_a_server_that_wants_a_key_is_shown_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with served(GuardedApp(MemoryApiKeys(key("alpha"))).app) as base:
+        found = []
+        for arguments in (["--key", "alpha"], [], ["--key", "beta"]):
+            piped(monkeypatch, "one\n")
+            found.append(run("chat", "--url", base, *arguments))
+        monkeypatch.setenv("SEMANTIC_API_KEY", "alpha")
+        piped(monkeypatch, "one\n")
+        found.append(run("chat", "--url", base))
+        listed = run("models", "list", "--url", base, "--json")
+    assert [code for code, _, _ in found] == [0, 1, 1, 0]
+    assert [out for _, out, _ in found] == ["Hello\n", "", "", "Hello\n"]
+    assert "needs an API key" in found[1][2]
+    assert "alpha" not in found[3][2]
+    assert '"state": "served"' in listed[1]

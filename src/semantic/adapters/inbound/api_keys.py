@@ -35,7 +35,7 @@ class ApiKeyMiddleware:
         key = self._shown(Headers(scope=scope))
         caller = Caller(key.tenant, key.name, key.limits.over(self._limits))
         scope.setdefault("state", {})[STATE] = caller
-        with structlog.contextvars.bound_contextvars(key=key.name, tenant=key.tenant):
+        with structlog.contextvars.bound_contextvars(caller=key.name, tenant=key.tenant):
             await self._app(scope, receive, send)
 
     def _shown(self, headers: Headers) -> ApiKey:

@@ -28,6 +28,7 @@ from semantic.adapters.inbound.identity import NAMED_BY, AgentNameMiddleware, Na
 from semantic.adapters.inbound.last_resort import LastResortMiddleware
 from semantic.adapters.inbound.limits import Limits
 from semantic.adapters.inbound.openai import openai_router
+from semantic.adapters.inbound.openapi import openapi_router
 from semantic.adapters.inbound.own_hosts import OwnHostsMiddleware
 from semantic.adapters.inbound.rate_limit import RateLimitMiddleware
 from semantic.adapters.inbound.request_id import RequestIdMiddleware, request_id_of
@@ -92,6 +93,7 @@ def create_app(  # noqa: PLR0913 - each is another port, or an operator's choice
     around = Surroundings(inference, telemetry, clock, limits, new_id, history)
     app.include_router(responses_router(around))
     app.include_router(health_router(inference))
+    app.include_router(openapi_router())
     if admin:
         app.include_router(admin_router(admin))
     return app

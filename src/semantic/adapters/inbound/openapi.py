@@ -68,7 +68,7 @@ ANTHROPIC_ERROR: Schema = {
 }
 
 _ALWAYS = (400, 401, 403, 404, 429, 431, 500, 503)
-_WITH_BODY = (409, 413)
+_WITH_BODY = (408, 409, 413)
 _JSON, _EVENTS = "application/json", "text/event-stream"
 _DEFINITIONS = "x-definitions"
 _SECURITY = "security"

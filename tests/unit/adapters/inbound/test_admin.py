@@ -32,6 +32,7 @@ def ask(
     token: str | None = TOKEN,
     name: str | None = None,
     path: str = "/admin/agents",
+    tenant: str | None = None,
 ) -> httpx.Response:
     admin = AdminAccess(administration, TOKEN) if administration else None
     app = create_app(ScriptedInference(), RecordedTelemetry(), FixedClock(), LIMITS, admin=admin)
@@ -40,7 +41,8 @@ def ask(
     async def run() -> httpx.Response:
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
-            params = {"name": name} if name is not None else {}
+            said = {"name": name, "tenant": tenant}
+            params = {key: value for key, value in said.items() if value is not None}
             return await http.request(method, path, params=params, headers=headers)
 
     return asyncio.run(run())
@@ -68,6 +70,21 @@ def test_an_agent_of_any_name_is_shown_and_deleted(
 def test_an_unknown_agent_is_404(administration: ScriptedAdministration) -> None:
     answer = ask(administration, "DELETE", name="nobody")
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "agent_not_found")
+
+
+def test_another_tenants_agents_are_others(administration: ScriptedAdministration) -> None:
+    assert ask(administration, tenant="team").json() == {"data": []}
+    assert len(ask(administration, tenant="default").json()["data"]) == len(NAMES)
+    for method in ("GET", "DELETE"):
+        assert ask(administration, method, name="alice", tenant="team").status_code == 404
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_a_tenant_that_can_be_nobody_is_refused(
+    administration: ScriptedAdministration, method: str
+) -> None:
+    answer = ask(administration, method, name="alice", tenant="No one")
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "tenant")
 
 
 @pytest.mark.parametrize("name", [None, "", "a\nb"])

@@ -130,4 +130,4 @@ def test_what_is_asked_is_its_tenants() -> None:
 def test_nothing_of_a_caller_is_left_for_the_next() -> None:
     app = guarded(key("alpha"))
     app.ask(shown="alpha")
-    assert "key" not in structlog.contextvars.get_contextvars()
+    assert "caller" not in structlog.contextvars.get_contextvars()

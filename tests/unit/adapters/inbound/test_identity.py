@@ -1,6 +1,8 @@
+from collections.abc import Iterator
 from typing import get_args
 
 import pytest
+import structlog
 from starlette.requests import Request
 from tests.fakes.guarded_app import GuardedApp
 
@@ -32,6 +34,12 @@ IN_ORDER = [
     *("cache-key:k", "metadata:m", "user:u"),
 ]
 USELESS = ["", "  ", "x" * 300, "a\x01b", "../x", "a\u2028b".encode().decode("latin-1")]
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_for_other_tests() -> Iterator[None]:
+    yield
+    structlog.contextvars.clear_contextvars()
 
 
 def named(
@@ -86,6 +94,14 @@ def test_a_hint_that_cannot_be_a_name_is_skipped(useless: str) -> None:
         assert named({header: useless}, BodyNames(user="u")) == "user:u", header
     names = BodyNames(cache_key=useless.encode("latin-1").decode(), session="", user="u")
     assert named({}, names) == "user:u"
+
+
+def test_what_is_skipped_is_told_without_its_text() -> None:
+    with structlog.testing.capture_logs() as told:
+        named({"X-Session-ID": "secret\x01"})
+    [line] = told
+    assert (line["log_level"], line["hint"]) == ("debug", "session-id")
+    assert "secret" not in str(line)
 
 
 def test_a_hint_that_is_there_twice_is_skipped_unless_it_says_the_same() -> None:
