@@ -120,9 +120,11 @@ def test_two_turns_with_a_call(client: anthropic.Anthropic, *, stream: bool) -> 
             "extra_headers": {"X-Agent-ID": f"caller-{stream}"},
         }
         if not stream:
-            return client.messages.create(**fields)
+            whole: Message = client.messages.create(**fields)
+            return whole
         with client.messages.stream(**fields) as events:
-            return events.get_final_message()
+            told: Message = events.get_final_message()
+            return told
 
     asked: list[MessageParam] = [{"role": "user", "content": "How warm is it in Paris?"}]
     first = ask(asked, {"type": "tool", "name": "get_weather", "disable_parallel_tool_use": True})

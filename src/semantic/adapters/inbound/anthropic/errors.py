@@ -1,7 +1,8 @@
 """Errors as Anthropic's API tells them, and who is to be told so.
 
 `{type: "error", error: {type, message, details}, request_id}`: the type follows from the status
-alone, as there, and so does whether trying again may help, which SDKs obey. `details` name the cause.
+alone, as there, and so does whether trying again may help, which SDKs obey. `details` tell the
+cause's name.
 """
 
 from http import HTTPStatus

@@ -7,7 +7,7 @@ place. Where a block ends and the next begins is a new line.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, JsonValue
 
@@ -23,6 +23,11 @@ CALL_PREFIX: Final = "toolu_"
 _BETWEEN: Final = "\n"
 _FAILED: Final = "Error: "
 """Before the result of a call that has failed: no template has another word for it."""
+
+
+def _short(shape: Any) -> BeforeValidator:
+    """Content may also be a string; `shape` is what the document says of it."""
+    return BeforeValidator(as_blocks, json_schema_input_type=shape)
 
 
 class TextBlock(Wire):
@@ -70,7 +75,9 @@ class ToolResultBlock(Wire):
 
     type: Literal["tool_result"]
     tool_use_id: str
-    content: Annotated[list[ResultBlock], BeforeValidator(as_blocks)] = Field(default_factory=list)
+    content: Annotated[list[ResultBlock], _short(str | list[ResultBlock])] = Field(
+        default_factory=list
+    )
     is_error: bool | None = None
 
 
@@ -78,21 +85,21 @@ UserBlock = Annotated[TextBlock | ToolResultBlock, Field(discriminator="type")]
 AssistantBlock = Annotated[
     TextBlock | ThinkingBlock | UnreadBlock | ToolUseBlock, Field(discriminator="type")
 ]
-TextBlocks = Annotated[list[TextBlock], BeforeValidator(as_blocks)]
+TextBlocks = Annotated[list[TextBlock], _short(str | list[TextBlock])]
 
 
 class UserMessage(Wire):
     """A turn of the user's, who also brings what tools have returned."""
 
     role: Literal["user"]
-    content: Annotated[list[UserBlock], BeforeValidator(as_blocks)]
+    content: Annotated[list[UserBlock], _short(str | list[UserBlock])]
 
 
 class AssistantMessage(Wire):
     """A turn of the model's."""
 
     role: Literal["assistant"]
-    content: Annotated[list[AssistantBlock], BeforeValidator(as_blocks)]
+    content: Annotated[list[AssistantBlock], _short(str | list[AssistantBlock])]
 
 
 class SystemMessage(Wire):

@@ -12,16 +12,21 @@ from semantic.adapters.inbound.anthropic.answer import collected, ping, streamed
 from semantic.adapters.inbound.anthropic.errors import MESSAGES, REQUEST_ID
 from semantic.adapters.inbound.anthropic.message import MessageShape
 from semantic.adapters.inbound.anthropic.message_request import MessageRequest, PromptRequest
+from semantic.adapters.inbound.anthropic.shapes import AnswerShape, CountShape
 from semantic.adapters.inbound.caller import caller_of
 from semantic.adapters.inbound.event_stream import EventStreamResponse, close, while_connected
 from semantic.adapters.inbound.identity import agent_of
 from semantic.adapters.inbound.json_body import read_body
 from semantic.adapters.inbound.limits import Limits
+from semantic.adapters.inbound.openapi import ANTHROPIC_ERROR, described
 from semantic.adapters.inbound.request_id import request_id_of
 from semantic.adapters.inbound.reuse_headers import BegunAnswer, reuse_headers
 from semantic.domain.ids import RequestId
 from semantic.ports.inference import Inference
 from semantic.ports.telemetry import Telemetry
+
+_QUERY = {"beta": {"type": "string"}}
+"""What the client adds for betas; it changes nothing."""
 
 
 def anthropic_router(
@@ -33,7 +38,16 @@ def anthropic_router(
     """Messages, and counting their tokens. No header says which version is spoken: all are."""
     router = APIRouter(prefix=MESSAGES)
 
-    @router.post("")
+    @router.post(
+        "",
+        **described(
+            body=MessageRequest,
+            answer=AnswerShape,
+            generates=True,
+            errors=ANTHROPIC_ERROR,
+            query=_QUERY,
+        ),
+    )
     async def create_message(request: Request) -> Response:
         """Answer the next turn of a conversation, whole or as a stream."""
         body = await read_body(request, MessageRequest)
@@ -82,7 +96,10 @@ def anthropic_router(
         response.headers.update(headers | {REQUEST_ID: request_id})
         return response
 
-    @router.post("/count_tokens")
+    @router.post(
+        "/count_tokens",
+        **described(body=PromptRequest, answer=CountShape, errors=ANTHROPIC_ERROR, query=_QUERY),
+    )
     async def count_tokens(request: Request) -> JSONResponse:
         """Count the tokens of a prompt, as answering it would."""
         body = await read_body(request, PromptRequest)

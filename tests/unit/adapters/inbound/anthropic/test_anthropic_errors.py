@@ -3,10 +3,13 @@ from collections.abc import Callable
 
 import httpx
 import pytest
+from tests.fakes.guarded_app import GuardedApp, key
+from tests.fakes.memory_api_keys import MemoryApiKeys
 from tests.fakes.scripted_inference import ScriptedInference
 
 from semantic.adapters.inbound.anthropic.errors import error_body, error_response, speaks_anthropic
 from semantic.adapters.inbound.errors import ErrorReport
+from semantic.domain.api_key import KeyLimits
 from semantic.domain.chat import Conversation, RawPrompt
 from semantic.domain.errors import (
     ContextLengthError,
@@ -189,3 +192,21 @@ def test_asking_whether_anybody_is_there_does_no_harm(
     serve: Serve, http: httpx.Client, method: str
 ) -> None:
     assert http.request(method, f"{serve(ScriptedInference())}/").status_code in (200, 404)
+
+
+def test_who_is_turned_away_at_the_door_is_told_alike() -> None:
+    app = GuardedApp(MemoryApiKeys(key("alpha")))
+    unknown = app.ask(path="/v1/messages", shown="beta")
+    assert unknown.status_code == 401
+    assert unknown.json()["error"]["type"] == "authentication_error"
+    assert unknown.json()["request_id"] == unknown.headers["request-id"]
+    assert app.ask(path="/v1/messages/count_tokens", shown="alpha").status_code == 200
+
+
+def test_who_comes_too_often_is_told_when_to_come_back() -> None:
+    app = GuardedApp(MemoryApiKeys(key("alpha")), limits=KeyLimits(requests_per_minute=1))
+    first, second = (app.ask(path="/v1/messages/count_tokens", shown="alpha") for _ in range(2))
+    assert first.status_code == 200
+    assert second.json()["error"]["type"] == "rate_limit_error"
+    assert second.headers["x-should-retry"] == "true"
+    assert int(second.headers["retry-after"]) > 0

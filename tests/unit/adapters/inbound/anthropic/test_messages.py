@@ -7,12 +7,14 @@ import anthropic
 import httpx
 import pytest
 from anthropic.types import MessageParam, ToolParam
+from pydantic import TypeAdapter
 from tests.fakes.recorded_telemetry import RecordedTelemetry
 from tests.fakes.scripted_inference import TIMINGS, Pause, ScriptedInference, Step, answer
 
 from semantic.adapters.inbound.anthropic.answer import collected
 from semantic.adapters.inbound.anthropic.message import MessageShape
 from semantic.adapters.inbound.anthropic.message_request import MessageRequest
+from semantic.adapters.inbound.anthropic.shapes import AnswerShape
 from semantic.domain.agent import AgentId
 from semantic.domain.chat import (
     CallDelta,
@@ -200,6 +202,18 @@ def test_a_message_has_every_key_that_the_specification_asks_for(post: Post) -> 
             "speed": None,
         },
     }
+
+
+@pytest.mark.parametrize("script", [CALLING, answer("x", cached=4), answer()])
+@pytest.mark.parametrize(
+    "fields", [{}, {"context_management": {}, "diagnostics": {"previous_message_id": "msg_1"}}]
+)
+def test_a_message_is_as_the_document_says(
+    post: Post, script: tuple[Step, ...], fields: dict[str, object]
+) -> None:
+    body = post(ScriptedInference(script), **fields).json()
+    known = TypeAdapter(AnswerShape).validate_python(body, strict=True, extra="forbid")
+    assert known == body
 
 
 def test_a_stream_begins_and_ends_with_every_key(post: Post) -> None:
