@@ -57,13 +57,22 @@ class ResponseHistory:
         """
         return await self._done(lambda: self._store.load(tenant, response), self._silence_s)
 
-    async def chain(self, tenant: TenantId, last: ResponseId) -> Chain | None:
-        """All responses from the first to the `last`; None if any of them is not there.
+    async def chain(
+        self, tenant: TenantId, last: ResponseId, read: Callable[[Chain], Result]
+    ) -> Result | None:
+        """What `read` makes of all responses from the first to the `last`, beside the event loop.
+
+        None if any of them is not there.
 
         Raises:
             CachePersistenceError: if the store fails, or does not answer in time.
         """
-        return await self._done(lambda: self._loaded(tenant, last), self._chain_s)
+
+        def work() -> Result | None:
+            links = self._loaded(tenant, last)
+            return None if links is None else read(links)
+
+        return await self._done(work, self._chain_s)
 
     async def delete(self, tenant: TenantId, response: ResponseId) -> bool:
         """Forget a response; whether there was one. What goes on from it ends with that.

@@ -37,8 +37,8 @@ def test_a_chain_is_told_from_its_beginning() -> None:
         history = ResponseHistory(MemoryResponseStore(), RecordedTelemetry())
         for response in (FIRST, SECOND, THIRD):
             assert await history.keep(response)
-        assert await history.chain(DEFAULT_TENANT, THIRD.id) == (FIRST, SECOND, THIRD)
-        assert await history.chain(DEFAULT_TENANT, FIRST.id) == (FIRST,)
+        assert await history.chain(DEFAULT_TENANT, THIRD.id, tuple) == (FIRST, SECOND, THIRD)
+        assert await history.chain(DEFAULT_TENANT, FIRST.id, tuple) == (FIRST,)
         assert await history.response(DEFAULT_TENANT, SECOND.id) == SECOND
 
     asyncio.run(story())
@@ -51,7 +51,7 @@ def test_a_chain_with_a_hole_is_none() -> None:
             await history.keep(response)
         assert await history.delete(DEFAULT_TENANT, FIRST.id)
         assert not await history.delete(DEFAULT_TENANT, FIRST.id)
-        assert await history.chain(DEFAULT_TENANT, THIRD.id) is None
+        assert await history.chain(DEFAULT_TENANT, THIRD.id, tuple) is None
 
     asyncio.run(story())
 
@@ -64,7 +64,7 @@ def test_a_failing_store_keeps_nothing_and_is_reported() -> None:
         assert not await history.keep(FIRST)
         assert telemetry.names() == ["response_not_kept"]
         with pytest.raises(CachePersistenceError):
-            await history.chain(DEFAULT_TENANT, FIRST.id)
+            await history.chain(DEFAULT_TENANT, FIRST.id, tuple)
 
     asyncio.run(story())
 
@@ -78,7 +78,7 @@ def test_nobody_waits_for_a_hung_disk_for_ever() -> None:
             with pytest.raises(CachePersistenceError, match="not answered"):
                 await history.response(DEFAULT_TENANT, FIRST.id)
             with pytest.raises(CachePersistenceError, match="not answered"):
-                await history.chain(DEFAULT_TENANT, FIRST.id)
+                await history.chain(DEFAULT_TENANT, FIRST.id, tuple)
         finally:
             store.let_go.set()
 

@@ -6,7 +6,7 @@ from sse_starlette import ServerSentEvent
 
 from semantic.adapters.inbound.errors import ErrorReport, ServerStoppingError, report
 from semantic.adapters.inbound.event_stream import comment
-from semantic.adapters.inbound.responses.items import Json
+from semantic.adapters.inbound.responses.kept_json import Json
 from semantic.adapters.inbound.responses.output import Output
 from semantic.adapters.inbound.responses.resource import Response, encoded, usage_json
 from semantic.domain.chat import Finished, FinishReason, GenerationEvent, Progress, Started

@@ -1,6 +1,6 @@
 """Why a prompt was not reused, in the API's words: by what differs from another response."""
 
-from semantic.adapters.inbound.responses.items import Json
+from semantic.adapters.inbound.responses.kept_json import Json
 from semantic.domain.chat import Started
 from semantic.domain.reuse import MissCause
 

@@ -9,17 +9,15 @@ from collections.abc import Sequence
 from typing import Annotated, Final, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
-    JsonValue,
     Tag,
     TypeAdapter,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
+from semantic.adapters.inbound.responses.kept_json import FiniteJson, Json, Kept
 from semantic.adapters.inbound.responses.reasoning_token import opened
 from semantic.adapters.inbound.responses.toolbox import shown_name
 from semantic.adapters.inbound.responses.turns import Turns
@@ -32,23 +30,15 @@ _ROLES: Final = {
     "assistant": Role.ASSISTANT,
 }
 
-Json = dict[str, JsonValue]
 
-
-class _Kept(BaseModel):
-    """Part of what is given back as it came."""
-
-    model_config = ConfigDict(strict=True, extra="allow", frozen=True)
-
-
-class TextPart(_Kept):
+class TextPart(Kept):
     """A piece of text. Images, sound and files are not understood yet."""
 
     type: Literal["input_text", "output_text", "text", "summary_text", "reasoning_text"]
     text: str
 
 
-class RefusalPart(_Kept):
+class RefusalPart(Kept):
     """A piece of text by which a model refused."""
 
     type: Literal["refusal"]
@@ -72,7 +62,7 @@ def _text(parts: Sequence[TextPart | RefusalPart]) -> str:
     return "".join(part.text for part in parts)
 
 
-class Message(_Kept):
+class Message(Kept):
     """What somebody said."""
 
     type: Literal["message"] = "message"
@@ -92,21 +82,21 @@ class Message(_Kept):
         turns.say(_ROLES[self.role], _text(self.content))
 
 
-class Reasoning(_Kept):
+class Reasoning(Kept):
     """What a model thought, in the fullest form in which it is there."""
 
     type: Literal["reasoning"]
-    summary: list[TextPart] = []
+    summary: list[TextPart] | None = None
     content: list[TextPart] | None = None
     encrypted_content: str | None = None
 
     def tell(self, turns: Turns) -> None:
         """As the beginning of an answer."""
         sealed = opened(self.encrypted_content) if self.encrypted_content else None
-        turns.reason(_text(self.content or ()) or sealed or _text(self.summary))
+        turns.reason(_text(self.content or ()) or sealed or _text(self.summary or ()))
 
 
-class FunctionCall(_Kept):
+class FunctionCall(Kept):
     """A call that a model wrote."""
 
     type: Literal["function_call"]
@@ -120,7 +110,7 @@ class FunctionCall(_Kept):
         turns.call(self.call_id, shown_name(self.name, self.namespace), self.arguments)
 
 
-class CustomToolCall(_Kept):
+class CustomToolCall(Kept):
     """A call with free text."""
 
     type: Literal["custom_tool_call"]
@@ -135,7 +125,7 @@ class CustomToolCall(_Kept):
         turns.call(self.call_id, shown_name(self.name, self.namespace), arguments)
 
 
-class CallOutput(_Kept):
+class CallOutput(Kept):
     """What came of a call."""
 
     type: Literal["function_call_output", "custom_tool_call_output"]
@@ -148,13 +138,13 @@ class CallOutput(_Kept):
         turns.result(self.call_id, _text(self.output), self.name)
 
 
-class ShellCall(_Kept):
+class ShellCall(Kept):
     """A call of a tool that clients have built in: what it is to do is an object."""
 
     type: Literal["local_shell_call", "shell_call", "apply_patch_call"]
     call_id: str
-    action: Json | None = None
-    operation: Json | None = None
+    action: dict[str, FiniteJson] | None = None
+    operation: dict[str, FiniteJson] | None = None
 
     def tell(self, turns: Turns) -> None:
         """As a call of a function of that name."""
@@ -162,11 +152,11 @@ class ShellCall(_Kept):
         turns.call(self.call_id, self.type.removesuffix("_call"), arguments)
 
 
-class ShellOutput(_Kept):
+class ShellOutput(Kept):
     """What came of such a call."""
 
     type: Literal["local_shell_call_output", "shell_call_output", "apply_patch_call_output"]
-    output: JsonValue = None
+    output: FiniteJson = None
     call_id: str | None = None
     id: str | None = None
     status: str | None = None
@@ -178,7 +168,7 @@ class ShellOutput(_Kept):
         turns.result(self.call_id or self.id, text, None)
 
 
-class ItemReference(_Kept):
+class ItemReference(Kept):
     """An item that is kept here. To be replaced by it."""
 
     type: Literal["item_reference"] | None = None

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import QueryParams
 
-from semantic.adapters.inbound.responses.items import Json
+from semantic.adapters.inbound.responses.kept_json import Json
 from semantic.domain.errors import InvalidRequestError
 
 _MAX_PAGE = 100

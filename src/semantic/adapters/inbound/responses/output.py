@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from pydantic import JsonValue
 
-from semantic.adapters.inbound.responses.items import Json
+from semantic.adapters.inbound.responses.kept_json import Json
 from semantic.adapters.inbound.responses.reasoning_token import sealed
 from semantic.adapters.inbound.responses.resource import Response
 from semantic.adapters.inbound.responses.toolbox import Offered

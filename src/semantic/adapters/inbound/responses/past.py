@@ -8,15 +8,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pydantic import BaseModel, ConfigDict
+
 from semantic.adapters.inbound.errors import PreviousResponseNotFoundError
-from semantic.adapters.inbound.responses.items import (
-    Item,
-    ItemReference,
-    Json,
-    as_json,
-    read_items,
-)
-from semantic.application.response_history import ResponseHistory
+from semantic.adapters.inbound.responses.items import Item, ItemReference, as_json, read_items
+from semantic.adapters.inbound.responses.kept_json import Json
+from semantic.application.response_history import Chain, ResponseHistory
 from semantic.domain.errors import CacheCorruptionError, InvalidRequestError
 from semantic.domain.ids import TenantId
 from semantic.domain.stored_response import ResponseId, StoredResponse
@@ -29,6 +26,14 @@ _PREFIXES: Mapping[str, str] = {
     "function_call_output": "fco",
     "custom_tool_call_output": "ctco",
 }
+
+
+class _Answered(BaseModel):
+    """The part of a kept response that is read again."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+    output: list[Item]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +54,32 @@ async def past_of(previous: str | None, tenant: TenantId, history: ResponseHisto
     """
     if previous is None:
         return Past()
-    last = ResponseId(previous)
-    known = history and may_be_id(previous)
-    chain = await history.chain(tenant, last) if history and known else None
-    if not chain:
+    last, known = ResponseId(previous), may_be_id(previous)
+    past = await history.chain(tenant, last, _told_in) if history and known else None
+    if past is None:
         raise PreviousResponseNotFoundError(previous)
+    return past
+
+
+def _told_in(chain: Chain) -> Past:
     items = tuple(item for link in chain for item in (*asked_in(link), *answered_in(link)))
-    return Past(items, chain[0].first, last)
+    return Past(items, chain[0].first, chain[-1].id)
 
 
 def asked_in(link: StoredResponse) -> list[Item]:
     """What was new in a request."""
-    return _read(link.asked)
+    try:
+        return read_items(link.asked)
+    except ValueError as error:
+        raise CacheCorruptionError(f"items of {link.id} cannot be understood") from error
 
 
 def answered_in(link: StoredResponse) -> list[Item]:
     """What came of it."""
-    return _read(json.dumps(answered(link).get("output")))
+    try:
+        return _Answered.model_validate_json(link.answered).output
+    except ValueError as error:
+        raise CacheCorruptionError(f"response {link.id} cannot be understood") from error
 
 
 def answered(link: StoredResponse) -> Json:
@@ -81,13 +95,6 @@ def answered(link: StoredResponse) -> Json:
     if not isinstance(found, dict):
         raise CacheCorruptionError(f"response {link.id} is no object")
     return found
-
-
-def _read(text: str) -> list[Item]:
-    try:
-        return read_items(text)
-    except ValueError as error:
-        raise CacheCorruptionError("kept items cannot be understood") from error
 
 
 async def resolved(

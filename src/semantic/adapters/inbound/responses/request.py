@@ -19,7 +19,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from semantic.adapters.inbound.responses.items import Item, Json, messages_of
+from semantic.adapters.inbound.responses.items import Item, messages_of
+from semantic.adapters.inbound.responses.kept_json import FiniteJson, Json
 from semantic.adapters.inbound.responses.toolbox import Toolbox, ToolChoice, ToolSpec, toolbox
 from semantic.domain.chat import Conversation, Effort
 from semantic.domain.errors import InvalidRequestError
@@ -117,7 +118,7 @@ class JsonSchema(_Wire):
 
     type: Literal["json_schema"]
     name: str
-    schema_: Annotated[dict[str, JsonValue], Field(alias="schema")]
+    schema_: Annotated[dict[str, FiniteJson], Field(alias="schema")]
     description: str | None = None
     strict: bool | None = None
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from semantic.adapters.inbound.responses.items import Json
+from semantic.adapters.inbound.responses.kept_json import Json
 from semantic.adapters.inbound.responses.toolbox import Offered
 from semantic.domain.chat import Usage
 

@@ -1,6 +1,6 @@
 """The routes under /v1/responses."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from http import HTTPStatus
 
 from fastapi import APIRouter
@@ -12,6 +12,7 @@ from semantic.adapters.inbound.caller import caller_of
 from semantic.adapters.inbound.errors import ResponseNotFoundError
 from semantic.adapters.inbound.event_stream import EventStreamResponse, close, while_connected
 from semantic.adapters.inbound.json_body import read_body
+from semantic.adapters.inbound.openapi import Schema, described
 from semantic.adapters.inbound.responses.items import as_json
 from semantic.adapters.inbound.responses.listing import listed, page_of
 from semantic.adapters.inbound.responses.past import (
@@ -22,6 +23,12 @@ from semantic.adapters.inbound.responses.past import (
     resolved,
 )
 from semantic.adapters.inbound.responses.request import CountRequest, ResponseRequest
+from semantic.adapters.inbound.responses.shapes import (
+    CountTold,
+    DeletedTold,
+    ItemsTold,
+    ResponseTold,
+)
 from semantic.adapters.inbound.responses.surroundings import Surroundings
 from semantic.adapters.inbound.responses.truncation import admitted
 from semantic.adapters.inbound.responses.turn import Turn, turn_of
@@ -32,6 +39,16 @@ from semantic.domain.stored_response import ResponseId, StoredResponse
 
 IGNORED = PREFIX + "Ignored"
 """Names what was asked for and left out."""
+
+_MOST_TOLD = 32
+"""Headers must stay short."""
+
+_STREAM: Mapping[str, Schema] = {"stream": {"type": "boolean"}}
+_PAGE: Mapping[str, Schema] = {
+    "limit": {"type": "integer"},
+    "order": {"enum": ["asc", "desc"]},
+    "after": {"type": "string"},
+}
 
 _FIELDS = {"messages": "input", "max_tokens": "max_output_tokens", "logprobs": "top_logprobs"}
 """What the domain calls by another name."""
@@ -47,13 +64,13 @@ def responses_router(around: Surroundings) -> APIRouter:
 
 def _route_questions(router: APIRouter, around: Surroundings) -> None:
 
-    @router.post("")
+    @router.post("", **described(body=ResponseRequest, answer=ResponseTold, generates=True))
     async def create_response(request: Request) -> Response:
         """Answer the next turn of a conversation, whole or as a stream."""
         body = await read_body(request, ResponseRequest)
         return await _answered(request, await turn_of(request, body, around), around)
 
-    @router.post("/input_tokens")
+    @router.post("/input_tokens", **described(body=CountRequest, answer=CountTold))
     async def count_input_tokens(request: Request) -> JSONResponse:
         """Count the tokens of the prompt that a request would have."""
         body, tenant = await read_body(request, CountRequest), caller_of(request).tenant
@@ -64,14 +81,14 @@ def _route_questions(router: APIRouter, around: Surroundings) -> None:
         tokens = await around.inference.count(conversation, model)
         return JSONResponse({"object": "response.input_tokens", "input_tokens": tokens})
 
-    @router.post("/compact")
+    @router.post("/compact", **described(answer=ResponseTold))
     async def compact_response() -> JSONResponse:
         """Refuse: there is nothing here that compacts."""
         raise InvalidRequestError("compaction is not supported", field=None)
 
 
 def _route_kept(router: APIRouter, around: Surroundings) -> None:
-    @router.get("/{response_id}")
+    @router.get("/{response_id}", **described(answer=ResponseTold, query=_STREAM))
     async def get_response(request: Request, response_id: str) -> JSONResponse:
         """Show a response that is kept."""
         if request.query_params.get("stream") == "true":
@@ -79,7 +96,7 @@ def _route_kept(router: APIRouter, around: Surroundings) -> None:
             raise InvalidRequestError(message, field="stream")
         return JSONResponse(answered(await _kept(request, response_id, around)))
 
-    @router.delete("/{response_id}")
+    @router.delete("/{response_id}", **described(answer=DeletedTold))
     async def delete_response(request: Request, response_id: str) -> JSONResponse:
         """Forget a response that is kept."""
         history = around.history if may_be_id(response_id) else None
@@ -88,14 +105,14 @@ def _route_kept(router: APIRouter, around: Surroundings) -> None:
             raise ResponseNotFoundError(response_id)
         return JSONResponse({"id": response_id, "object": "response", "deleted": True})
 
-    @router.get("/{response_id}/input_items")
+    @router.get("/{response_id}/input_items", **described(answer=ItemsTold, query=_PAGE))
     async def list_input_items(request: Request, response_id: str) -> JSONResponse:
         """List what was new in a response's request."""
         page = page_of(request.query_params)
         items = asked_in(await _kept(request, response_id, around))
         return JSONResponse(listed([as_json(item) for item in items], page))
 
-    @router.post("/{response_id}/cancel")
+    @router.post("/{response_id}/cancel", **described(answer=ResponseTold))
     async def cancel_response(request: Request, response_id: str) -> JSONResponse:
         """Refuse: whoever waits for a response cancels it by leaving."""
         await _kept(request, response_id, around)
@@ -135,7 +152,7 @@ async def _answered(request: Request, turn: Turn, around: Surroundings) -> Respo
         await close(begun)
         return Response(status_code=HTTPStatus.NO_CONTENT)
     if turn.tools.ignored:
-        headers[IGNORED] = ", ".join(turn.tools.ignored)
+        headers[IGNORED] = ", ".join(turn.tools.ignored[:_MOST_TOLD])
     if turn.body.stream:
         stream = EventStreamResponse(
             answer.streamed(begun, around.telemetry),

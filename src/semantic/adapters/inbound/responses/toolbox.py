@@ -10,21 +10,35 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, JsonValue, Tag
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
+from semantic.adapters.inbound.responses.kept_json import FiniteJson, Kept
 from semantic.domain.errors import InvalidRequestError
 from semantic.domain.tools import Calling, Tool, ToolUse
 
 _BETWEEN: Final = "__"
+_OBJECT: Final = "object"
 _FREE_INPUT: Final = json.dumps(
     {
-        "type": "object",
+        "type": _OBJECT,
         "properties": {"input": {"type": "string"}},
         "required": ["input"],
         "additionalProperties": False,
     }
 )
+
+
+# OpenAI's own has neither dots nor so many letters; servers of tools have.
+Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,128}$")]
+Type = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
+
+
+def _of_object(schema: dict[str, FiniteJson] | None) -> dict[str, FiniteJson] | None:
+    """Arguments are an object, whether or not their schema says so."""
+    if schema and schema.get("type", _OBJECT) != _OBJECT:
+        raise PydanticCustomError("no_object", "these must be the parameters of an object")
+    return schema
 
 
 def shown_name(name: str, namespace: str | None) -> str:
@@ -34,42 +48,38 @@ def shown_name(name: str, namespace: str | None) -> str:
     return f"{namespace.removesuffix(_BETWEEN)}{_BETWEEN}{name}"
 
 
-class _Kept(BaseModel):
-    model_config = ConfigDict(strict=True, extra="allow", frozen=True)
-
-
-class FunctionTool(_Kept):
+class FunctionTool(Kept):
     """A function. Calls are held to the schema in any case, `strict` or not."""
 
     type: Literal["function"]
-    name: str
+    name: Name
     description: str | None = None
-    parameters: dict[str, JsonValue] | None = None
+    parameters: Annotated[dict[str, FiniteJson] | None, AfterValidator(_of_object)] = None
     strict: bool | None = None
 
 
-class CustomTool(_Kept):
+class CustomTool(Kept):
     """A tool with free text for its input; a grammar for that is told and not enforced."""
 
     type: Literal["custom"]
-    name: str
+    name: Name
     description: str | None = None
-    format: dict[str, JsonValue] | None = None
+    format: dict[str, FiniteJson] | None = None
 
 
-class NamespaceTool(_Kept):
+class NamespaceTool(Kept):
     """Tools that belong together."""
 
     type: Literal["namespace"]
-    name: str
+    name: Name
     description: str | None = None
     tools: list[Annotated[FunctionTool | CustomTool, Discriminator("type")]]
 
 
-class HostedTool(_Kept):
+class HostedTool(Kept):
     """Any other: run by the API's own server, or known to its own models."""
 
-    type: str
+    type: Type
 
 
 _OURS: Final = frozenset({"function", "custom", "namespace"})
@@ -89,7 +99,7 @@ ToolSpec = Annotated[
 ]
 
 
-class NamedTool(_Kept):
+class NamedTool(Kept):
     """A tool, as a choice names it."""
 
     type: str
@@ -103,7 +113,7 @@ class NamedTool(_Kept):
         return shown_name(self.name, self.namespace) if offered and self.name else None
 
 
-class AllowedTools(_Kept):
+class AllowedTools(Kept):
     """A choice among some of the tools."""
 
     type: Literal["allowed_tools"]
@@ -197,9 +207,10 @@ def _of_namespace(spec: NamespaceTool) -> Iterator[tuple[Tool, Offered, str]]:
 def _function(spec: FunctionTool, namespace: str | None) -> Tool:
     name = shown_name(spec.name, namespace)
     about = spec.description or ""
-    if spec.parameters is None:
+    if not spec.parameters:
         return Tool(name, about)
-    return Tool(name, about, json.dumps(spec.parameters, ensure_ascii=False))
+    parameters = {"type": _OBJECT, **spec.parameters}
+    return Tool(name, about, json.dumps(parameters, ensure_ascii=False))
 
 
 def _custom(spec: CustomTool, namespace: str | None) -> Tool:

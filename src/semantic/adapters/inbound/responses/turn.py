@@ -10,7 +10,8 @@ from semantic.adapters.inbound.identity import BodyNames, agent_of
 from semantic.adapters.inbound.request_id import request_id_of
 from semantic.adapters.inbound.responses.answer import Answer
 from semantic.adapters.inbound.responses.diagnosis import diagnosis
-from semantic.adapters.inbound.responses.items import Item, Json
+from semantic.adapters.inbound.responses.items import Item
+from semantic.adapters.inbound.responses.kept_json import Json
 from semantic.adapters.inbound.responses.past import (
     Past,
     answered,

@@ -1,6 +1,7 @@
 """What a request to Responses means inside, and everything that can be wrong with one."""
 
 import json
+import math
 from collections.abc import Callable
 
 import httpx
@@ -381,6 +382,13 @@ WRONG: list[tuple[Json, str]] = [
     ({"metadata": {str(number): "" for number in range(17)}}, "metadata"),
     ({"tools": [{"name": "f"}]}, "tools.0.hosted.type"),
     ({"tools": [{"type": "function"}]}, "tools.0.function.name"),
+    ({"tools": [{"type": "function", "name": "a\nb"}]}, "tools.0.function.name"),
+    ({"tools": [{"type": "a\nb"}]}, "tools.0.hosted.type"),
+    ({"tools": [{"type": 5}]}, "tools.0.hosted.type"),
+    ({"tools": [{**GET, "parameters": {"type": "array"}}]}, "tools.0.function.parameters"),
+    ({"tools": [{**GET, "parameters": {"a": [math.nan]}}]}, "tools.0.function.parameters.a"),
+    ({"tools": [{**HOSTED, "a": math.inf}]}, "tools.0.hosted.a"),
+    ({"input": [{**USER, "a": {"b": -math.inf}}]}, "input.0.message.a"),
     ({"tools": [GET, GET]}, "tools"),
     ({"tools": [GROUP, {"type": "function", "name": "git__put"}]}, "tools"),
     ({"tool_choice": "required"}, "tool_choice"),

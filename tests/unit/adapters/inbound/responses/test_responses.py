@@ -14,12 +14,13 @@ from openai.types.responses import (
     ResponseOutputMessage,
     ResponseReasoningItem,
 )
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 from tests.fakes.memory_response_store import MemoryResponseStore
 from tests.fakes.recorded_telemetry import RecordedTelemetry
 from tests.fakes.scripted_inference import TIMINGS, Pause, ScriptedInference, answer
 from tests.unit.adapters.inbound.conftest import Stage
 
+from semantic.adapters.inbound.responses.shapes import ResponseTold
 from semantic.domain.chat import (
     CallDelta,
     CallStarted,
@@ -139,6 +140,13 @@ class TestWhole:
         assert [key for key in KEYS if key not in body] == []
         assert (body["error"], body["incomplete_details"]) == (None, None)
         assert body["completed_at"] >= body["created_at"]
+
+    def test_a_response_has_the_shape_that_is_documented(self, plays: Plays, stage: Stage) -> None:
+        plays(*FULL)
+        told = TypeAdapter(ResponseTold)
+        for fields in ({}, {"tools": [WEATHER], "metadata": {"a": "b"}, "max_output_tokens": 5}):
+            body = post(stage, **fields).json()
+            assert told.validate_python(body, strict=True, extra="forbid") == body
 
     def test_what_was_asked_is_repeated(self, plays: Plays, stage: Stage) -> None:
         plays(*answer("x"))
