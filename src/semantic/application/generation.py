@@ -35,6 +35,7 @@ from semantic.domain.chat import (
     Finished,
     FinishReason,
     GenerationRequest,
+    PromptScored,
     RawPrompt,
     Started,
     Usage,
@@ -287,7 +288,7 @@ class Generation:
             for one in told.of(event):
                 if isinstance(one, Started) and isinstance(event, JobStarted):
                     stream.put(replace(one, reuse=answer.compared.reuse(event)))
-                elif not answer.only_warms:
+                elif not answer.only_warms or isinstance(one, PromptScored):
                     heard.hear(one)
                     stream.put(one)
             match event:

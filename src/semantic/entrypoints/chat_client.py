@@ -59,8 +59,12 @@ class ChatClient:
             _utf8("system", system)
             self._history.append({"role": "system", "content": system})
 
-    def ask(self, text: str, show: Callable[[str], None]) -> Answer:
+    def ask(
+        self, text: str, show: Callable[[str], None], think: Callable[[str], None] | None = None
+    ) -> Answer:
         """Ask, and `show` the answer piece by piece. Ctrl-C stops the answer, and no more.
+
+        What the model reasons before it goes to `think`, and is no part of the conversation.
 
         Raises:
             SemanticError: if the server refused or failed; the question is not remembered.
@@ -76,9 +80,12 @@ class ChatClient:
         answer, start = Answer(), time.perf_counter()
         try:
             for chunk in self._chunks(body):
-                piece = _take(chunk, answer)
-                if piece:
+                piece, thought = _take(chunk, answer)
+                if piece or thought:
                     answer.first_token_s = answer.first_token_s or time.perf_counter() - start
+                if thought and think:
+                    think(thought)
+                if piece:
                     answer.text += piece
                     show(piece)
         except KeyboardInterrupt:
@@ -136,8 +143,8 @@ def _utf8(field: str, text: str) -> bytes:
         raise InvalidRequestError(f"the {field} is not UTF-8 {where}", field=field) from error
 
 
-def _take(chunk: dict[str, Any], answer: Answer) -> str:
-    """Note what a chunk tells; the text in it.
+def _take(chunk: dict[str, Any], answer: Answer) -> tuple[str, str]:
+    """Note what a chunk tells; the text in it, and the reasoning.
 
     Raises:
         ServerError: if it is an error.
@@ -149,4 +156,5 @@ def _take(chunk: dict[str, Any], answer: Answer) -> str:
         answer.completion_tokens = usage.get("completion_tokens")
         answer.cached_tokens = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
     choices = chunk.get("choices") or [{}]
-    return (choices[0].get("delta") or {}).get("content") or ""
+    delta = choices[0].get("delta") or {}
+    return delta.get("content") or "", delta.get("reasoning_content") or ""

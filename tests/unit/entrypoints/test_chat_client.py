@@ -85,6 +85,16 @@ def test_an_answer_is_shown_piece_by_piece_and_counted() -> None:
     assert not answer.interrupted
 
 
+def test_reasoning_is_told_apart_and_no_part_of_the_conversation() -> None:
+    first, *rest = says("Hello")
+    thoughts = [{"choices": [{"delta": {"reasoning_content": piece}}]} for piece in ("Hm", "m.")]
+    talk, told = Talk([[first, *thoughts, *rest], says("x")]), list[str]()
+    answer = talk.client.ask("hi", talk.shown.append, told.append)
+    talk.ask("more")
+    assert (told, talk.shown, answer.text) == (["Hm", "m."], ["Hello", "x"], "Hello")
+    assert [turn["content"] for turn in talk.asked[1]["messages"]] == ["hi", "Hello", "more"]
+
+
 def test_the_conversation_grows_by_what_was_asked_and_answered() -> None:
     talk = Talk([says("one"), says("two")], system="be brief")
     talk.ask("a")

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.fakes.answer_scripts import thoughtful
 from tests.fakes.fixed_clock import FixedClock
 from tests.fakes.guarded_app import GuardedApp, key
 from tests.fakes.memory_api_keys import MemoryApiKeys
@@ -131,6 +132,24 @@ def test_a_terminal_is_not_reprogrammed_by_an_answer(
     typed(monkeypatch, "hi", "/exit")
     out = run("chat", "--url", url)[1]
     assert "a]0;pwned\nb\n" in out
+
+
+def test_a_person_is_shown_reasoning_in_lines_of_its_own(
+    run: Run, url: str, scripted: ScriptedInference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted.script = thoughtful("Hello", reasoning=["Hm\x07", "m."])
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    typed(monkeypatch, "hi", "/exit")
+    out = run("chat", "--url", url)[1]
+    assert out.startswith("\x1b[2mHm\x1b[0m\x1b[2mm.\x1b[0m\nHello\n")
+
+
+def test_a_pipe_gets_no_reasoning(
+    run: Run, url: str, scripted: ScriptedInference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted.script = thoughtful("Hello", reasoning=["Hm"])
+    piped(monkeypatch, "hi\n")
+    assert run("chat", "--url", url)[1] == "Hello\n"
 
 
 def test_options_reach_the_server(

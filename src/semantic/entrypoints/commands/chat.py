@@ -79,16 +79,28 @@ def _converse(client: "ChatClient") -> None:
 
 
 def _asked(client: "ChatClient", question: str) -> "Answer":
-    """Ask, and show the answer as it comes, in lines of its own. No answer is no line."""
-    shown = False
+    """Ask, and show the answer as it comes, in lines of its own. No answer is no line.
+
+    A person is shown the reasoning before it, too, in lines of its own that are dimmed.
+    """
+    shown = thinking = False
+
+    def think(piece: str) -> None:
+        nonlocal shown, thinking
+        if sys.stdout.isatty():
+            shown = thinking = True
+            _show(piece, dim=True)
 
     def show(piece: str) -> None:
-        nonlocal shown
+        nonlocal shown, thinking
+        if thinking:
+            thinking = False
+            typer.echo()
         shown = True
         _show(piece)
 
     try:
-        answer = client.ask(question, show)
+        answer = client.ask(question, show, think)
     except BaseException:
         if shown:
             typer.echo()
@@ -115,9 +127,11 @@ def _question(*, interactive: bool) -> str | None:
             output.note("Ctrl-D or /exit leaves.")
 
 
-def _show(piece: str) -> None:
+def _show(piece: str, *, dim: bool = False) -> None:
     if sys.stdout.isatty():
         piece = "".join(c for c in piece if c in _HARMLESS or unicodedata.category(c) != "Cc")
+    if dim:
+        piece = typer.style(piece, dim=True)
     sys.stdout.write(piece)
     sys.stdout.flush()
 

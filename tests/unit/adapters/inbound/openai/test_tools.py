@@ -11,6 +11,8 @@ from openai.types.chat import ChatCompletionFunctionToolParam, ChatCompletionUse
 from tests.fakes.answer_scripts import thoughtful
 from tests.fakes.scripted_inference import ScriptedInference
 
+from semantic.adapters.inbound.identity import BodyNames
+from semantic.adapters.inbound.openai.chat_request import ChatCompletionRequest
 from semantic.domain.chat import ChatMessage, Conversation, Effort, GenerationRequest, Role
 from semantic.domain.reuse import MissCause, Reuse
 from semantic.domain.tools import Calling, JsonAnswer, Tool, ToolCall, ToolUse
@@ -243,6 +245,13 @@ def test_hints_change_nothing(serve: Serve) -> None:
     }
     assert asked(serve, **hints).sampling == asked(serve).sampling
     assert asked(serve, **hints).prompt == asked(serve).prompt
+
+
+def test_a_body_may_name_an_agent() -> None:
+    body = {"model": "m", "messages": HELLO, "prompt_cache_key": "task", "user": "me"}
+    assert ChatCompletionRequest.model_validate(body).names == BodyNames(
+        cache_key="task", user="me"
+    )
 
 
 def test_an_answer_may_go_on_beyond_its_end(serve: Serve) -> None:
