@@ -1,6 +1,7 @@
+# ruff: noqa: RUF001 - DeepSeek's marks are written with letters that look like others
 """The families' published chat templates, as a model folder would bring them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -49,7 +50,8 @@ class _Apply:
         options: Mapping[str, Any],
     ) -> str:
         known = {"enable_thinking": self.thinks, "bos_token": "<s>", "eos_token": self.eos}
-        rendered, _ = render_jinja_template(
+        render: Callable[..., Any] = render_jinja_template
+        rendered, _ = render(
             [list(turns)],
             tools=tools,
             chat_template=self.text,

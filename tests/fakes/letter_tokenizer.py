@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from semantic.domain.answer_syntax import AnswerSyntax
-from semantic.domain.chat import Conversation, Role
+from semantic.domain.chat import ChatMessage, Conversation, Role
 from semantic.domain.errors import InvalidRequestError
 from semantic.domain.ids import TokenId
 
@@ -27,27 +27,41 @@ LETTERS = 95
 class LetterTokenizer:
     """Implements the port `Tokenizer`, for ASCII and the letter é.
 
-    `encoded` are the texts that `encode` was asked for, `failing` makes `decode` raise.
+    `encoded` are the texts that `encode` was asked for, `failing` makes `decode` raise. Templates'
+    calls are as `syntax` says, of JSON arguments.
     """
 
     stop_tokens: frozenset[TokenId] = frozenset({END})
     encoded: list[str] = field(default_factory=list)
     failing: bool = False
+    syntax: AnswerSyntax = field(default_factory=AnswerSyntax)
 
     @property
     def special_tokens(self) -> frozenset[TokenId]:
         return frozenset({START, END})
 
-    @property
-    def syntax(self) -> AnswerSyntax:
-        return AnswerSyntax()
-
     def render(self, conversation: Conversation, *, answered: bool = False) -> str:
-        messages = conversation.messages
-        if any(message.role is Role.TOOL for message in messages):
-            raise InvalidRequestError("the template knows no tools", field="messages")
-        turns = [f"<|im_start|>{m.role.value}\n{m.content}<|im_end|>\n" for m in messages]
-        return "".join(turns) + ("" if answered else "<|im_start|>assistant\n")
+        if conversation.messages[0].role is Role.TOOL:
+            raise InvalidRequestError("there are no tools to have a result of", field="messages")
+        tools = "".join(
+            f"<|im_start|>tool {tool.name}\n{tool.description}\n{tool.parameters}<|im_end|>\n"
+            for tool in conversation.use.tools
+        )
+        turns = [
+            f"<|im_start|>{message.role.value}\n{self._said(message)}<|im_end|>\n"
+            for message in conversation.messages
+        ]
+        return tools + "".join(turns) + ("" if answered else "<|im_start|>assistant\n")
+
+    def _said(self, message: ChatMessage) -> str:
+        """What a model would have written: without its reasoning."""
+        form = self.syntax.calls
+        calls = [
+            f"{form.opening}{call.name}{form.naming}{call.arguments}{form.closing}"
+            for call in message.calls
+        ]
+        lead = form.lead if message.content and calls else ""
+        return message.content + lead + form.between.join(calls)
 
     def encode(self, text: str) -> tuple[TokenId, ...]:
         self.encoded.append(text)

@@ -9,6 +9,7 @@ from semantic.application.engine_job import (
     JobEnded,
     JobEvent,
     JobFailed,
+    JobPiece,
     JobProgress,
     JobReasoning,
     JobScored,
@@ -63,17 +64,22 @@ class AnswerEvents:
                 yield PromptScored(
                     self._tokenizer.token_bytes(first), tuple(map(self._scored, tokens))
                 )
-            case JobText(text, tokens):
-                yield TextDelta(text, tuple(map(self._scored, tokens)))
-            case JobReasoning(text):
-                yield ReasoningDelta(text)
-            case JobCall(name):
-                self._num_calls += 1
-                yield CallStarted(self._num_calls - 1, self._new_call_id(), name)
-            case JobArguments(text):
-                yield CallDelta(self._num_calls - 1, text)
             case JobFailed() | JobEnded():
                 pass
+            case _:
+                yield self._piece(event)
+
+    def _piece(self, event: JobPiece) -> GenerationEvent:
+        match event:
+            case JobText(text, tokens):
+                return TextDelta(text, tuple(map(self._scored, tokens)))
+            case JobReasoning(text):
+                return ReasoningDelta(text)
+            case JobCall(name):
+                self._num_calls += 1
+                return CallStarted(self._num_calls - 1, self._new_call_id(), name)
+            case JobArguments(text):
+                return CallDelta(self._num_calls - 1, text)
 
     def _scored(self, scored: ScoredId) -> ScoredToken:
         """A token's ids as what they stand for."""

@@ -221,9 +221,10 @@ class Job:
         if silent and not self.text.stopped and self.sequence.generated[-1] in self.stop_tokens:
             count -= 1
         if rest := self._scores(count):
-            last = told.pop() if told and isinstance(told[-1], JobText) else JobText("")
-            assert isinstance(last, JobText)
-            told.append(replace(last, tokens=last.tokens + rest))
+            if told and isinstance(last := told[-1], JobText):
+                told[-1] = replace(last, tokens=last.tokens + rest)
+            else:
+                told.append(JobText("", rest))
         return told
 
     def _told(self, pieces: tuple[AnswerPiece, ...]) -> list[JobPiece]:

@@ -49,8 +49,9 @@ def _named(syntax: CallSyntax, name: str, text: str, at: int) -> _Found:
     end = match(syntax.naming, text, at)
     if not isinstance(end, int):
         return end
-    begun = _arguments_begin(syntax, text, end)
-    return CallHeader(name, end) if begun is True else begun
+    if _arguments_begin(syntax, text, end):
+        return CallHeader(name, end)
+    return YET if _arguments_may_begin(syntax, text, end) else None
 
 
 def _past_number(text: str, at: int) -> int:
@@ -62,13 +63,16 @@ def _past_number(text: str, at: int) -> int:
     return at
 
 
-def _arguments_begin(syntax: CallSyntax, text: str, at: int) -> bool | Undecided | None:
+def _arguments_begin(syntax: CallSyntax, text: str, at: int) -> bool:
     """Whether arguments begin there: only then is a name whole and the call told of."""
+    return any(isinstance(match(mark, text, at), int) for mark in _beginnings(syntax))
+
+
+def _arguments_may_begin(syntax: CallSyntax, text: str, at: int) -> bool:
+    return any(match(mark, text, at) is YET for mark in _beginnings(syntax))
+
+
+def _beginnings(syntax: CallSyntax) -> tuple[str, ...]:
     if syntax.arguments is Arguments.JSON:
-        marks: tuple[str, ...] = ("{",)
-    else:
-        marks = (syntax.tags.begin, syntax.closing)
-    ends = [match(mark, text, at) for mark in marks]
-    if any(isinstance(end, int) for end in ends):
-        return True
-    return YET if YET in ends else None
+        return ("{",)
+    return (syntax.tags.begin, syntax.closing)

@@ -80,7 +80,8 @@ class CallReader:
         return Reading.ON
 
     def _read_arguments(self, raw: RawText, out: list[AnswerPiece], *, final: bool) -> Reading:
-        assert self._arguments is not None
+        if self._arguments is None:
+            raise AssertionError("no call has begun")
         text, went = self._arguments.step(raw)
         if text:
             out.append(CallArguments(text))

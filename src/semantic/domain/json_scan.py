@@ -1,4 +1,4 @@
-"""Where a JSON object ends, read in pieces. Counts brackets; whether it is valid is not known here."""
+"""Where a JSON object ends, read in pieces. Brackets are counted; it may be invalid inside."""
 
 
 class ObjectScan:

@@ -20,23 +20,26 @@ def match(mark: str, text: str, at: int = 0) -> int | Undecided | None:
 
     Blank space before it belongs to it, and after it what it ends with.
     """
-    for letter in mark:
-        if letter.isspace():
-            continue
+    for letter in "".join(mark.split()):
         at = _past_blank(text, at)
         if at == len(text):
             return YET
         if text[at] != letter:
             return None
         at += 1
-    for letter in mark[len(mark.rstrip()) :]:
-        if at < len(text) and text[at] == letter:
-            at += 1
-    return at
+    return at + _shared(mark[len(mark.rstrip()) :], text[at:])
+
+
+def _shared(one: str, other: str) -> int:
+    """Length of what both begin with."""
+    return next(
+        (n for n, pair in enumerate(zip(one, other, strict=False)) if len({*pair}) > 1),
+        min(len(one), len(other)),
+    )
 
 
 def held_back(text: str, marks: tuple[str, ...]) -> int:
-    """Length of the longest end of `text` that one of the `marks` begins with, but is not all of it."""
+    """Length of the longest end of `text` that a mark begins with and is not all of."""
     return max(
         (
             length

@@ -2,11 +2,23 @@ import pytest
 from tests.fakes.letter_tokenizer import END, LetterTokenizer
 from tests.fakes.small_engine import make_job
 
-from semantic.application.engine_job import Job, JobPiece, JobText
+from semantic.application.engine_job import (
+    Job,
+    JobArguments,
+    JobCall,
+    JobEnded,
+    JobPiece,
+    JobReasoning,
+    JobText,
+)
+from semantic.application.text_stream import TextStream
+from semantic.domain.answer_parser import parser_of
+from semantic.domain.answer_syntax import AnswerSyntax, ReasoningSyntax
 from semantic.domain.chat import FinishReason
 from semantic.domain.ids import SequenceId, TokenId
 from semantic.domain.sampling import TokenLogprobs
 from semantic.domain.step_plan import SampledToken
+from semantic.domain.tools import Tool, ToolUse
 
 
 def answered(text: str, *stops: str, cached: int = 0) -> tuple[Job, tuple[TokenId, ...]]:
@@ -92,3 +104,57 @@ def test_without_logprobs_no_tokens_are_told() -> None:
     job.sequence.prefilled(1)
     assert job.took(SampledToken(SequenceId(1), 5)) == [JobText("%")]
     assert job.finish() == []
+
+
+def said(
+    text: str, *stops: str, parallel: bool = True, end: bool = True
+) -> tuple[list[JobPiece], JobEnded]:
+    """What is told of an answer of a model that reasons and may call, each token scored."""
+    tokenizer = LetterTokenizer()
+    syntax = AnswerSyntax(reasoning=ReasoningSyntax())
+    parser = parser_of(syntax, ToolUse((Tool("get"),), parallel=parallel))
+    job, _ = make_job(1, (0,), stop_tokens=tokenizer.stop_tokens)
+    job.text = TextStream(tokenizer.decoder(), stops, parser)
+    job.sequence.restored(0)
+    job.sequence.prefilled(1)
+    events: list[JobPiece] = []
+    for token in (*tokenizer.encode(text), *([END] if end else [])):
+        job.sequence.decoded(token)
+        events += job.took(SampledToken(SequenceId(1), token, TokenLogprobs(-1.0)))
+        if job.text.stopped:
+            break
+    events += job.finish()
+    return events, job.ended(FinishReason.STOP)
+
+
+CALL = '<tool_call>\n{"name": "get", "arguments": {"x": 1}}\n</tool_call>'
+
+
+def test_an_answer_is_told_in_its_pieces() -> None:
+    events, ended = said(f"<think>\nHm\n</think>\n\nOk\n{CALL}")
+    assert "".join(event.text for event in events if isinstance(event, JobReasoning)) == "Hm"
+    assert "".join(event.text for event in events if isinstance(event, JobText)) == "Ok"
+    assert [event for event in events if isinstance(event, JobCall)] == [JobCall("get")]
+    arguments = "".join(event.text for event in events if isinstance(event, JobArguments))
+    assert arguments == '{"x": 1}'
+    assert ended.reason is FinishReason.TOOL_CALLS
+    assert ended.reasoning_tokens == len("<think>\nHm\n</think>\n\n")
+    assert ended.remembered == ended.generated
+
+
+def test_only_tokens_of_the_text_have_logprobs() -> None:
+    events, _ = said(f"<think>Hm</think>Ok\n{CALL}")
+    scored = [one.token for event in events if isinstance(event, JobText) for one in event.tokens]
+    assert LetterTokenizer().decode(scored) == "Ok"
+
+
+def test_a_stop_string_after_a_call_is_a_stop() -> None:
+    _, ended = said(f"{CALL} ENDx", "END", end=False)
+    assert (ended.reason, ended.stop) == (FinishReason.STOP, "END")
+
+
+def test_one_call_is_all_where_one_is_allowed() -> None:
+    events, ended = said(f"{CALL}\n{CALL}", parallel=False)
+    assert sum(isinstance(event, JobCall) for event in events) == 1
+    assert ended.reason is FinishReason.TOOL_CALLS
+    assert ended.remembered == LetterTokenizer().encode(CALL)

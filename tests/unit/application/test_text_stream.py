@@ -6,8 +6,19 @@ from hypothesis import strategies as st
 from tests.fakes.letter_tokenizer import LetterTokenizer
 
 from semantic.application.text_stream import TextStream
-from semantic.domain.answer_pieces import Content
+from semantic.domain.answer_parser import parser_of
+from semantic.domain.answer_pieces import (
+    AnswerPiece,
+    CallArguments,
+    CallBegun,
+    CallEnded,
+    Content,
+    Reasoning,
+    ReasoningEnded,
+)
+from semantic.domain.answer_syntax import AnswerSyntax, ReasoningSyntax
 from semantic.domain.ids import TokenId
+from semantic.domain.tools import Tool, ToolUse
 
 TOKENIZER = LetterTokenizer()
 
@@ -214,3 +225,75 @@ def test_tokens_end_and_begin_where_their_text_does(
         assert len("".join(taken[:begun])) >= len(shown)
         assert not begun or len("".join(taken[: begun - 1])) < len(shown)
     assert begun >= ended
+
+
+THINKS = AnswerSyntax(reasoning=ReasoningSyntax())
+TOOLS = (Tool("get"),)
+CALL = '<tool_call>\n{"name": "get", "arguments": {}}\n</tool_call>'
+
+
+def reading(
+    pieces: Sequence[str], *stops: str, parallel: bool = True
+) -> tuple[TextStream, list[AnswerPiece]]:
+    """A stream of a model that reasons and calls, and all that it gave out."""
+    parser = parser_of(THINKS, ToolUse(TOOLS, parallel=parallel))
+    stream = TextStream(Pieces(pieces), stops, parser)
+    told: list[AnswerPiece] = []
+    for token in range(len(pieces)):
+        told += stream.add(token)
+        if stream.stopped:
+            break
+    return stream, [*told, *stream.finish()]
+
+
+def test_stop_strings_end_text_alone() -> None:
+    stream, told = reading(["<think>", "END", "</think>", CALL, "END", "x"], "END")
+    assert [type(piece) for piece in told] == [
+        Reasoning,
+        ReasoningEnded,
+        CallBegun,
+        CallArguments,
+        CallEnded,
+    ]
+    assert (stream.stop, stream.tokens_shown()) == ("END", 4)
+
+
+def test_a_stop_string_is_not_looked_for_across_a_call() -> None:
+    stream, told = reading(["aEN", CALL, "D"], "END")
+    assert text_of(told) == "aEND"
+    assert stream.stop is None
+
+
+def test_text_is_told_before_the_call_that_follows_it() -> None:
+    _, told = reading(["aEN", CALL], "END")
+    assert [type(piece) for piece in told][:3] == [Content, Content, CallBegun]
+
+
+def test_it_says_which_stop_string_has_matched() -> None:
+    assert reading(["a b"], "b", "a")[0].stop == "a"
+
+
+def test_a_call_too_many_ends_it_after_the_last_one() -> None:
+    stream, _ = reading(["<think>x</think>", CALL, "\n", CALL, "x"], parallel=False)
+    assert stream.stopped
+    assert stream.stop is None
+    assert stream.tokens_shown() == 2
+
+
+def test_reasoning_and_its_marks_are_counted() -> None:
+    pieces = ["<think>", "\n", "x", "", "y", "</think>", "\n\n", "Yes", ".", ""]
+    stream, _ = reading(pieces)
+    assert stream.reasoning_tokens() == 7
+    assert [index for index in range(len(pieces)) if stream.is_content(index)] == [7, 8, 9]
+
+
+def test_an_answer_that_is_all_reasoning_is_counted_whole() -> None:
+    stream, _ = reading(["<think>", "x", "y"])
+    assert stream.reasoning_tokens() == 3
+
+
+def test_tokens_of_calls_are_neither_text_nor_reasoning() -> None:
+    stream, _ = reading(["Hi", *CALL, "x"])
+    assert stream.reasoning_tokens() == 0
+    content = [index for index in range(len(CALL) + 2) if stream.is_content(index)]
+    assert content == [0, len(CALL) + 1]

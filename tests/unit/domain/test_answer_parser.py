@@ -95,9 +95,9 @@ def written(syntax: AnswerSyntax, *calls: tuple[Tool, dict[str, object]]) -> str
         )
     call = syntax.calls
     texts = []
-    for number, (tool, given) in enumerate(calls):
+    for number, (tool, values) in enumerate(calls):
         count = f":{number}" if call.numbered else ""
-        told = call_arguments(call, tool, given)
+        told = call_arguments(call, tool, values)
         texts.append(f"{call.opening}{tool.name}{count}{call.naming}{told}{call.closing}")
     return call.before + call.between.join(texts) + call.after
 
@@ -112,9 +112,11 @@ def call_arguments(call: CallSyntax, tool: Tool, given: dict[str, object]) -> st
     )
 
 
-PARIS = (WEATHER, {"city": 'Paris "<x>" \\ é\n', "days": 3, "units": ["C", {"a": "}"}]})
-ROME = (WEATHER, {"city": "Rome"})
-NOTHING: tuple[Tool, dict[str, object]] = (GET, {})
+Called = tuple[Tool, dict[str, object]]
+
+PARIS: Called = (WEATHER, {"city": 'Paris "<x>" \\ é\n', "days": 3, "units": ["C", {"a": "}"}]})
+ROME: Called = (WEATHER, {"city": "Rome"})
+NOTHING: Called = (GET, {})
 
 
 @pytest.mark.parametrize("syntax", ALL, ids=[*SYNTAXES, "GPT-OSS"])
@@ -193,8 +195,8 @@ def test_the_prompt_may_end_inside_reasoning() -> None:
 
 
 def test_reasoning_that_is_cut_off_is_all_there_is() -> None:
-    answer = read(SYNTAXES["Qwen 3"], "<think>\nHm, </thi")
-    assert (answer.reasoning, answer.content) == ("Hm, </thi", "")
+    answer = read(SYNTAXES["Qwen 3"], "<think>\nHm, </th")
+    assert (answer.reasoning, answer.content) == ("Hm, </th", "")
 
 
 def test_marks_of_reasoning_inside_text_are_text() -> None:

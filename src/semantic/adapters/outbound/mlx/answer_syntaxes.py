@@ -9,7 +9,6 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from os.path import commonprefix
 from typing import Any
 
 from semantic.domain.answer_syntax import Arguments, ArgumentTags, CallSyntax
@@ -84,7 +83,7 @@ def _tagged_call(one: str, render: RenderCalls) -> _Call | None:
     first = _between(one, NAMES[0], _KEYS[0])
     empty = render("", [(NAMES[0], {})])
     empty = empty[empty.rindex(NAMES[0]) + len(NAMES[0]) :]
-    naming = commonprefix([first, empty])
+    naming = _common_start(first, empty)
     naming = naming[: naming.rindex("<")] if "<" in naming else naming
     begin = first[len(naming) :]
     tags = ArgumentTags(
@@ -103,7 +102,7 @@ def _of_two(told: _Call, render: RenderCalls, start: str) -> CallSyntax | None:
     opening = _common_end(first, middle)
     opening = opening[_first_mark(opening) :]
     closed = middle.removesuffix(opening)
-    closing = commonprefix([closed, end])
+    closing = _common_start(closed, end)
     lead, before = _led(render, told, opening, start)
     syntax = CallSyntax(
         trigger=opening,
@@ -177,7 +176,13 @@ def _between(text: str, left: str, right: str) -> str:
 
 
 def _common_end(one: str, other: str) -> str:
-    return commonprefix([one[::-1], other[::-1]])[::-1]
+    return _common_start(one[::-1], other[::-1])[::-1]
+
+
+def _common_start(one: str, other: str) -> str:
+    pairs = enumerate(zip(one, other, strict=False))
+    differ = (at for at, (letter, there) in pairs if letter != there)
+    return one[: next(differ, min(len(one), len(other)))]
 
 
 def _first_mark(text: str) -> int:

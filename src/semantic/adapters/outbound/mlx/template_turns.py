@@ -17,7 +17,8 @@ from semantic.domain.tools import Tool, ToolCall
 Turn = dict[str, Any]
 
 CALL_ID = "000000000"
-"""The id of every call in a prompt: ids are new each time, and say nothing. Mistral wants 9 digits."""
+"""The id of every call in a prompt: real ones are new each time, and say nothing. Mistral wants 9
+digits."""
 
 _TOOLS = """# Tools
 

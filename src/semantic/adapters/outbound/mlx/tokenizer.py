@@ -25,7 +25,7 @@ _UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 
 
 _TURN_ENDS = frozenset({CALL, "<|eom_id|>"})
-"""Tokens that end a turn which goes on after a call's result; not every configuration names them."""
+"""Tokens that end a turn which a call's result follows; not all configurations name them."""
 
 _THINK = ("[THINK]", "[/THINK]")
 

@@ -12,8 +12,10 @@ from tokenizers.models import BPE
 
 from semantic.adapters.outbound.mlx import gguf_import
 from semantic.adapters.outbound.mlx.tokenizer import MlxTokenizer
+from semantic.domain.answer_syntax import ReasoningSyntax
 from semantic.domain.chat import ChatMessage, Conversation, Role
 from semantic.domain.errors import InvalidRequestError, ModelLoadError
+from semantic.domain.tools import Tool, ToolCall, ToolUse
 
 
 @pytest.fixture
@@ -58,6 +60,62 @@ def test_ids_beyond_the_vocabulary_leave_no_text(folder: Path) -> None:
     decoder = tokenizer.decoder()
     (a,), (b,) = tokenizer.encode("a"), tokenizer.encode("b")
     assert [decoder.add(token) for token in (a, 100_000, b)] == ["a", "", "b"]
+
+
+def with_marks(folder: Path, *marks: str) -> MlxTokenizer:
+    """The folder's tokenizer, with special tokens of these texts."""
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text())
+    first = 1 + max(token["id"] for token in content["added_tokens"])
+    first = max(first, len(content["model"]["vocab"]))
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    content["added_tokens"] += [
+        {"id": first + place, "content": mark, "special": True, **flags}
+        for place, mark in enumerate(marks)
+    ]
+    path.write_text(json.dumps(content))
+    return MlxTokenizer.load(folder)
+
+
+def test_marks_of_the_syntax_leave_text_and_no_other_special_tokens(folder: Path) -> None:
+    tokenizer = with_marks(folder, "<think>", "</think>", "<tool_call>", "</tool_call>", "<other>")
+    text = "<think>a</think><other><tool_call>b</tool_call><|im_end|>"
+    decoder = tokenizer.decoder()
+    told = "".join([*map(decoder.add, tokenizer.encode(text)), decoder.finish()])
+    assert told == "<think>a</think><tool_call>b</tool_call>"
+    assert tokenizer.syntax.reasoning == ReasoningSyntax()
+
+
+def test_the_end_of_a_turn_is_no_mark_and_stops(folder: Path) -> None:
+    harmony = (
+        "{% for message in messages %}<|start|>{{ message.role }}<|channel|>final<|message|>"
+        "{{ message.content }}<|end|>{% endfor %}<|start|>assistant"
+    )
+    (folder / "chat_template.jinja").write_text(harmony)
+    marks = ("<|start|>", "<|channel|>", "<|message|>", "<|end|>", "<|call|>", "<|constrain|>")
+    tokenizer = with_marks(folder, *marks)
+    assert tokenizer.syntax.harmony
+    assert set(tokenizer.encode("<|call|>")) <= tokenizer.stop_tokens
+    decoder = tokenizer.decoder()
+    told = "".join(map(decoder.add, tokenizer.encode("<|channel|>a<|message|>b<|call|>")))
+    assert told == "<|channel|>a<|message|>b"
+
+
+def test_a_base_model_is_told_of_tools_in_paragraphs(folder: Path) -> None:
+    (folder / "chat_template.jinja").unlink()
+    tokenizer = MlxTokenizer.load(folder)
+    call = ToolCall("a", "get", "{}")
+    messages = (
+        ChatMessage(Role.USER, "Hello"),
+        ChatMessage(Role.ASSISTANT, "Wait.", calls=(call,)),
+        ChatMessage(Role.TOOL, "42", call_id="a"),
+    )
+    text = tokenizer.render(Conversation(messages, ToolUse((Tool("get", "Gets it."),))))
+    assert "Gets it." in text
+    assert text.endswith(
+        'User: Hello\n\nAssistant: Wait.\n<tool_call>\n{"name": "get", "arguments": {}}\n'
+        "</tool_call>\n\nUser: <tool_response>\n42\n</tool_response>\n\nAssistant:"
+    )
 
 
 def test_sentencepiece_words_keep_their_spaces(folder: Path) -> None:
