@@ -1,9 +1,12 @@
 """Everything on one thread: the test is the engine's thread."""
 
+from dataclasses import replace
+
 import pytest
 from tests.fakes.faulty_executor import FaultyExecutor
 from tests.fakes.letter_tokenizer import LetterTokenizer
 from tests.fakes.observed_stores import PATIENCE_S
+from tests.fakes.scripted_constraint import ScriptedConstraint, one
 from tests.fakes.scripted_executor import NAMESPACE, ScriptedExecutor
 from tests.fakes.small_engine import Listener, SmallEngine, right_answer
 from tests.fakes.work_bench import Bench, Tokens
@@ -14,6 +17,7 @@ from semantic.application.engine_job import (
     JobEvent,
     JobFailed,
     JobProgress,
+    JobScored,
     JobStarted,
     JobText,
 )
@@ -450,3 +454,72 @@ class TestFailure:
             assert isinstance(listener.ends[0], JobFailed)
         assert seals == []
         bench.close()
+
+
+class TestForms:
+    def test_an_answer_is_held_to_its_form(self) -> None:
+        bench = Bench()
+        job, listener = bench.accept((1, 2, 3), max_tokens=5)
+        job.constraint = ScriptedConstraint(one)
+        bench.settle()
+        end = listener.last()
+        assert isinstance(end, JobEnded)
+        assert all(token in one(end.generated[:place]) for place, token in enumerate(end.generated))
+
+    @pytest.mark.parametrize("fails_at", [0, 2])
+    def test_one_that_cannot_be_held_fails_alone(self, fails_at: int) -> None:
+        bench = Bench()
+        job, failing = bench.accept(LONG, max_tokens=9)
+        job.constraint = ScriptedConstraint(fails_at=fails_at)
+        _, other = bench.accept((1, 2, 3), max_tokens=9)
+        bench.settle()
+        end, failure = other.last(), failing.last()
+        assert isinstance(end, JobEnded)
+        assert end.generated == right_answer((1, 2, 3), 9)
+        assert isinstance(failure, JobFailed)
+        assert isinstance(failure.error, EngineError)
+        assert bench.engine.executor.sequences == frozenset()
+
+    def test_it_goes_on_after_a_failure_that_was_not_its_own(self) -> None:
+        bench = Bench()
+        job, listener = bench.accept((1, 2, 3), max_tokens=9)
+        job.constraint = ScriptedConstraint(one)
+        bench.engine.executor.fail_on_run = 5
+        bench.settle()
+        end = listener.last()
+        assert isinstance(end, JobEnded)
+        assert len(end.generated) == 9
+        assert all(token in one(end.generated[:place]) for place, token in enumerate(end.generated))
+
+
+class TestPromptScores:
+    @staticmethod
+    def scored(bench: Bench, fail_on_run: int | None = None) -> tuple[JobScored, list[JobEvent]]:
+        job, listener = bench.accept(LONG, max_tokens=3)
+        job.sequence.sampling = replace(job.sequence.sampling, prompt_logprobs=1)
+        executor = bench.engine.executor
+        executor.fail_on_run = None if fail_on_run is None else len(executor.plans) + fail_on_run
+        bench.settle()
+        (found,) = [event for event in listener.events if isinstance(event, JobScored)]
+        return found, listener.events
+
+    def test_come_once_before_any_text(self) -> None:
+        found, events = self.scored(Bench())
+        assert found.first == LONG[0]
+        assert tuple(score.token for score in found.tokens) == LONG[1:]
+        texts = [event for event in events if isinstance(event, JobText)]
+        assert events.index(found) < events.index(texts[0])
+
+    def test_are_of_all_tokens_though_these_are_known(self) -> None:
+        bench = Bench()
+        bench.answer(LONG)
+        found, events = self.scored(bench)
+        assert events[0] == JobStarted(0)
+        assert len(found.tokens) == len(LONG) - 1
+
+    @pytest.mark.parametrize("fail_on_run", [1, 2, 4])
+    def test_are_told_once_whatever_fails_meanwhile(self, fail_on_run: int) -> None:
+        expected, _ = self.scored(Bench())
+        found, events = self.scored(Bench(), fail_on_run)
+        assert found == expected
+        assert isinstance(events[-1], JobEnded)
