@@ -32,11 +32,11 @@ _MADE_UP = 3
 @schemathesis.hook
 def map_body(context: schemathesis.HookContext, body: Any) -> Any:
     """A request that the server can serve, where it can be one."""
-    if not isinstance(body, dict) or "model" not in body:
+    plain = _PLAIN.get(context.operation.path) if context.operation else None
+    if plain is None or not isinstance(body, dict):
         return body
     number = zlib.crc32(json.dumps(body, sort_keys=True, default=str).encode())
-    plain = _PLAIN.get(context.operation.path) if context.operation else None
-    if plain and number % 2:
+    if number % 2:
         others = sorted(set(body) - set(plain) - {"model"})
         first = number % len(others) if others else 0
         body = {**{name: body[name] for name in others[first : first + _MADE_UP]}, **plain}
