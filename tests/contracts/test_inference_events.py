@@ -8,12 +8,16 @@ import pytest
 from tests.fakes.scripted_inference import MODEL, Pause, ScriptedInference, answer
 
 from semantic.domain.chat import (
+    CallDelta,
+    CallStarted,
     ChatMessage,
     Conversation,
     Finished,
     GenerationEvent,
     GenerationRequest,
     Progress,
+    PromptScored,
+    ReasoningDelta,
     Role,
     Started,
     TextDelta,
@@ -25,14 +29,24 @@ from semantic.ports.inference import Inference
 
 
 def check_order(events: Sequence[GenerationEvent]) -> None:
-    """`Started`, any number of `TextDelta`s, `Finished`; the counts fit together.
+    """`Started`, any number of pieces of the answer, `Finished`; the counts fit together.
 
-    Progress, which grows, comes anywhere between the first and the last.
+    Progress, which grows, comes anywhere between the first and the last. The arguments of a call
+    follow its start and no other's.
     """
     first, *between, last = events
     assert isinstance(first, Started)
     assert isinstance(last, Finished)
-    assert all(isinstance(event, TextDelta | Progress) for event in between)
+    begun: list[int] = []
+    for event in between:
+        match event:
+            case CallStarted(index):
+                assert index == len(begun)
+                begun.append(index)
+            case CallDelta(index):
+                assert index == begun[-1]
+            case _:
+                assert isinstance(event, ReasoningDelta | TextDelta | Progress | PromptScored)
     computed = [event.computed_tokens for event in between if isinstance(event, Progress)]
     assert computed == sorted(computed)
     assert all(count <= first.prompt_tokens for count in computed)

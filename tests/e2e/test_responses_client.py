@@ -1,11 +1,15 @@
 """Responses by the official client against the real server: chains, streams, and a restart."""
 
+import json
 from pathlib import Path
+from typing import Any, Literal
 
+import pytest
 from bench.conversations import MODEL, SCRIPTS
 from bench.server_process import ServerProcess
 from openai import OpenAI
-from openai.types.responses import Response
+from openai.types.responses import FunctionToolParam, Response
+from pydantic import BaseModel
 from tests.e2e.conftest import StartServer, connect
 
 QUESTION = "What is the capital of France?"
@@ -37,6 +41,62 @@ def test_counts_what_a_response_counts(client: OpenAI) -> None:
     assert counted.input_tokens == made.usage.input_tokens
     assert made.incomplete_details is not None
     assert made.incomplete_details.reason == "max_output_tokens"
+
+
+WEATHER: FunctionToolParam = {
+    "type": "function",
+    "name": "weather",
+    "description": "Tells the weather of a city.",
+    "parameters": {
+        "type": "object",
+        "properties": {"city": {"type": "string", "enum": ["Oslo", "Rome"]}},
+        "required": ["city"],
+        "additionalProperties": False,
+    },
+    "strict": True,
+}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_tool_is_called_and_its_result_answered(client: OpenAI, *, stream: bool) -> None:
+    def respond(**fields: Any) -> Response:
+        if not stream:
+            whole: Response = client.responses.create(
+                model=MODEL, temperature=0, tools=[WEATHER], **fields
+            )
+            return whole
+        # A stream that ends at the limit has no final response for the client's helper.
+        *_, last = client.responses.create(
+            model=MODEL, temperature=0, tools=[WEATHER], stream=True, **fields
+        )
+        found: Response = last.response
+        return found
+
+    asked = respond(input="What is the weather in Oslo?", tool_choice="required")
+    calls = [item for item in asked.output if item.type == "function_call"]
+    assert [call.name for call in calls] == ["weather"] * len(calls)
+    assert all(json.loads(call.arguments)["city"] in {"Oslo", "Rome"} for call in calls)
+    answered = respond(
+        input=[
+            {"type": "function_call_output", "call_id": call.call_id, "output": "It rains."}
+            for call in calls
+        ],
+        previous_response_id=asked.id,
+        tool_choice="none",
+        max_output_tokens=8,
+    )
+    assert calls
+    assert answered.output_text
+    assert cached_share(answered) > 0.8
+
+
+def test_a_text_is_held_to_its_form(client: OpenAI) -> None:
+    class City(BaseModel):
+        capital: bool
+        name: Literal["Oslo", "Rome"]
+
+    found = client.responses.parse(model=MODEL, input=QUESTION, text_format=City, temperature=0)
+    assert isinstance(found.output_parsed, City)
 
 
 def opening() -> str:

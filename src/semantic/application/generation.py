@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
+from semantic.application.admitted_answer import AdmittedAnswer
 from semantic.application.agents import Agents
 from semantic.application.answer_clock import AnswerClock
 from semantic.application.answer_events import AnswerEvents
@@ -21,24 +22,21 @@ from semantic.application.engine_job import Job, JobEnded, JobFailed, JobStarted
 from semantic.application.engine_loop import EngineLoop
 from semantic.application.heard_answer import HeardAnswer
 from semantic.application.job_events import JobEvents
-from semantic.application.miss_report import Comparison, MissReport
+from semantic.application.miss_report import MissReport
 from semantic.application.prompts import Prompt, Prompts
 from semantic.application.recent_turns import RecentTurns
 from semantic.application.text_stream import TextStream
 from semantic.application.text_work import TextWork
-from semantic.application.turn_memory import OpenTurn, TurnMemory
+from semantic.application.turn_memory import TurnMemory
 from semantic.domain.answer_length import AnswerLength
 from semantic.domain.answer_parser import AnswerParser, parser_of
 from semantic.domain.cache_spec import BLOCK_SIZE
 from semantic.domain.chat import (
     Conversation,
     Finished,
-    FinishReason,
     GenerationRequest,
-    PromptScored,
     RawPrompt,
     Started,
-    Usage,
 )
 from semantic.domain.errors import EngineError, ModelNotFoundError
 from semantic.domain.ids import PUBLIC, SequenceId, TokenId
@@ -168,7 +166,9 @@ class Generation:
                 as_fits=request.as_fits,
             )
             number = SequenceId(next(self._ids))
-            answer = _Answer(request, prompt, turn, compared, max_tokens, number, clock, constraint)
+            answer = AdmittedAnswer(
+                request, prompt, turn, compared, max_tokens, number, clock, constraint
+            )
             stream = await self._submit(answer)
         except BaseException:
             self._turns.close(turn)
@@ -208,7 +208,7 @@ class Generation:
     def _stop_tokens(self, sampling: SamplingParams) -> frozenset[TokenId]:
         return frozenset() if sampling.ignore_eos else self._tokenizer.stop_tokens
 
-    async def _submit(self, answer: "_Answer") -> AnswerStream:
+    async def _submit(self, answer: AdmittedAnswer) -> AnswerStream:
         agent = answer.turn.agent
         events = JobEvents(self._engine)
         request = answer.request
@@ -235,7 +235,7 @@ class Generation:
         task.add_done_callback(self._running.discard)
         return stream
 
-    def _parser(self, answer: "_Answer") -> AnswerParser | None:
+    def _parser(self, answer: AdmittedAnswer) -> AnswerParser | None:
         """Reads the answer; what continues a raw prompt is text and nothing else."""
         if isinstance(answer.request.prompt, RawPrompt):
             return None
@@ -243,7 +243,7 @@ class Generation:
         reasons = syntax.begins_in(answer.prompt.text_end)
         return parser_of(syntax, answer.request.use, reasons=reasons)
 
-    async def _drive(self, answer: "_Answer", events: JobEvents, stream: AnswerStream) -> None:
+    async def _drive(self, answer: AdmittedAnswer, events: JobEvents, stream: AnswerStream) -> None:
         """Turn the engine's events into the answer's; goes on if nobody listens any more."""
         turn = answer.turn
         saving: Awaitable[bool] | None = None
@@ -261,13 +261,7 @@ class Generation:
             if saving and self._limits.awaits_commit:
                 await self._turns.safe(turn, saving)
                 saving = None
-            usage = Usage(
-                len(answer.prompt.tokens),
-                ended.cached_tokens,
-                len(ended.generated),
-                ended.reasoning_tokens,
-            )
-            stream.put(Finished(ended.reason, usage, timings, ended.stop))
+            stream.put(Finished(ended.reason, answer.usage(ended), timings, ended.stop))
         except Exception as error:  # noqa: BLE001 - a bug must not leave the client waiting
             self._telemetry.error("request_failed", error=repr(error))
             stream.fail(EngineError(f"internal error: {error}"))
@@ -277,7 +271,7 @@ class Generation:
             await self._turns.safe(turn, saving)
 
     async def _told(
-        self, answer: "_Answer", events: JobEvents, stream: AnswerStream, heard: HeardAnswer
+        self, answer: AdmittedAnswer, events: JobEvents, stream: AnswerStream, heard: HeardAnswer
     ) -> JobEnded | None:
         """Pass on what the engine tells, to its end; None if it failed."""
         told = AnswerEvents(
@@ -288,7 +282,7 @@ class Generation:
             for one in told.of(event):
                 if isinstance(one, Started) and isinstance(event, JobStarted):
                     stream.put(replace(one, reuse=answer.compared.reuse(event)))
-                elif not answer.only_warms or isinstance(one, PromptScored):
+                elif answer.shows(one):
                     heard.hear(one)
                     stream.put(one)
             match event:
@@ -297,30 +291,3 @@ class Generation:
                     return None
                 case JobEnded() as ended:
                     return answer.ended(ended)
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """A request on its way through the engine."""
-
-    request: GenerationRequest
-    prompt: Prompt
-    turn: OpenTurn
-    compared: Comparison
-    max_tokens: int
-    sequence: SequenceId
-    clock: AnswerClock
-    constraint: Constraint | None = None
-
-    @property
-    def only_warms(self) -> bool:
-        """Whether the prompt is wanted in memory, and no answer."""
-        return self.max_tokens == 0
-
-    def ended(self, ended: JobEnded) -> JobEnded:
-        """The end as it is told: the token that ends a prompt's computing is no answer."""
-        if not self.only_warms:
-            return ended
-        stopped = ended.reason is FinishReason.CANCELLED
-        reason = ended.reason if stopped else FinishReason.LENGTH
-        return replace(ended, reason=reason, generated=(), remembered=None)

@@ -37,7 +37,7 @@ class CallSyntax:
     (", " and ": "). `trigger` is how the first call begins where nothing else does: from there on
     it is a call. Between two calls is `between`; all of them together stand in `before` and
     `after`. What separates them from text before them is `lead`, and no part of that text. If they
-    are `numbered`, ":" and the call's number in the conversation, from 0, follow the name.
+    are `numbered`, ":" and the call's number in its answer, from 0, follow the name.
     """
 
     trigger: str

@@ -5,7 +5,13 @@ from tests.fakes.letter_tokenizer import LetterTokenizer
 
 from semantic.application.answer_clock import AnswerClock
 from semantic.application.answer_events import AnswerEvents
-from semantic.application.engine_job import JobArguments, JobCall, JobReasoning, JobText
+from semantic.application.engine_job import (
+    JobArguments,
+    JobCall,
+    JobPiece,
+    JobReasoning,
+    JobText,
+)
 from semantic.domain.chat import CallDelta, CallStarted, ReasoningDelta, TextDelta
 
 
@@ -14,7 +20,13 @@ def test_calls_are_numbered_and_get_ids() -> None:
     events = AnswerEvents(
         LetterTokenizer(), AnswerClock(FixedClock()), 1, lambda: f"id{next(numbers)}"
     )
-    told = [JobReasoning("Hm"), JobText("a"), JobCall("get"), JobArguments("{"), JobArguments("}")]
+    told: list[JobPiece] = [
+        JobReasoning("Hm"),
+        JobText("a"),
+        JobCall("get"),
+        JobArguments("{"),
+        JobArguments("}"),
+    ]
     told += [JobCall("put"), JobArguments("{}")]
     assert [event for one in told for event in events.of(one)] == [
         ReasoningDelta("Hm"),

@@ -115,7 +115,7 @@ _KINDS: dict[type[Exception], _Kind] = {
     HeadersTooLargeError: _Kind(431, _INVALID, "headers_too_large"),
     KeysUnreadableError: _Kind(503, _SERVER, "keys_unreadable"),
     ResponseNotFoundError: _Kind(404, _INVALID, "response_not_found"),
-    PreviousResponseNotFoundError: _Kind(404, _INVALID, "previous_response_not_found"),
+    PreviousResponseNotFoundError: _Kind(400, _INVALID, "previous_response_not_found"),
     AgentNotFoundError: _Kind(404, _INVALID, "agent_not_found"),
     KeyNotFoundError: _Kind(404, _INVALID, "key_not_found"),
     AgentBusyError: _Kind(409, _INVALID, "agent_busy"),

@@ -167,7 +167,12 @@ class MessageRequest(PromptRequest):
             tenant=tenant,
             json=self._json(),
             as_fits=True,
+            compared_to=self._compared_to(),
         )
+
+    def _compared_to(self) -> RequestId | None:
+        named = self.diagnostics.previous_message_id if self.diagnostics else None
+        return RequestId(named) if named else None
 
     def _sampling(self) -> SamplingParams:
         return SamplingParams(

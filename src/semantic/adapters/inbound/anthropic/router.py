@@ -53,8 +53,9 @@ def anthropic_router(
         body = await read_body(request, MessageRequest)
         agent = agent_of(request, body.names())
         request_id = request_id_of(request)
+        message_id = f"msg_{new_id()}"
         shape = MessageShape(
-            f"msg_{new_id()}",
+            message_id,
             body.model,
             body.max_tokens,
             keeps=agent is not None,
@@ -64,7 +65,8 @@ def anthropic_router(
         )
         # Awaited before the response begins: what is wrong so far still gets its own status.
         admitted = await inference.generate(
-            body.translated(request_id, agent, caller_of(request).tenant)
+            # By the name that later requests compare themselves with.
+            body.translated(RequestId(message_id), agent, caller_of(request).tenant)
         )
         if body.stream:
             return await _streaming(BegunAnswer(admitted), shape, request_id)

@@ -55,7 +55,7 @@ def _as_parts(content: object) -> object:
 
 
 Part = Annotated[TextPart | RefusalPart, Discriminator("type")]
-Parts = Annotated[list[Part], BeforeValidator(_as_parts)]
+Parts = Annotated[list[Part], BeforeValidator(_as_parts, json_schema_input_type=str | list[Part])]
 
 
 def _text(parts: Sequence[TextPart | RefusalPart]) -> str:
@@ -67,15 +67,17 @@ class Message(Kept):
 
     type: Literal["message"] = "message"
     role: Literal["user", "assistant", "system", "developer"]
-    content: list[Part]
+    content: Parts
 
     @model_validator(mode="before")
     @classmethod
     def _in_parts(cls, found: object) -> object:
-        if not isinstance(found, dict) or not isinstance(found.get("content"), str):
+        # What a model said has parts of another type than what it was told.
+        if not isinstance(found, dict) or found.get("role") != "assistant":
             return found
-        kind = "output_text" if found.get("role") == "assistant" else "input_text"
-        return {**found, "type": "message", "content": [{"type": kind, "text": found["content"]}]}
+        text = found.get("content")
+        parts = [{"type": "output_text", "text": text}] if isinstance(text, str) else text
+        return {**found, "content": parts}
 
     def tell(self, turns: Turns) -> None:
         """As a message."""

@@ -187,7 +187,10 @@ class Sampling(_Wire):
 class Asked(_Wire):
     """What becomes the prompt: also what can be counted without an answer."""
 
-    input: Annotated[list[Item] | None, BeforeValidator(_as_items)] = None
+    input: Annotated[
+        list[Item] | None,
+        BeforeValidator(_as_items, json_schema_input_type=str | list[Item] | None),
+    ] = None
     instructions: str | None = None
     previous_response_id: str | None = None
     conversation: Annotated[JsonValue, _only()] = None

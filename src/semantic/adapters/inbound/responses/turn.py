@@ -7,7 +7,6 @@ from starlette.requests import Request
 
 from semantic.adapters.inbound.caller import caller_of
 from semantic.adapters.inbound.identity import BodyNames, agent_of
-from semantic.adapters.inbound.request_id import request_id_of
 from semantic.adapters.inbound.responses.answer import Answer
 from semantic.adapters.inbound.responses.diagnosis import diagnosis
 from semantic.adapters.inbound.responses.items import Item
@@ -26,7 +25,7 @@ from semantic.adapters.inbound.responses.surroundings import Surroundings
 from semantic.adapters.inbound.responses.toolbox import Toolbox
 from semantic.domain.agent import AgentId
 from semantic.domain.chat import GenerationRequest, Started
-from semantic.domain.ids import TenantId
+from semantic.domain.ids import RequestId, TenantId
 from semantic.domain.stored_response import ResponseId, StoredResponse
 
 
@@ -58,14 +57,17 @@ class Turn:
         Raises:
             InvalidRequestError: naming the field that is wrong.
         """
+        compared = self.body.compared_with
         return GenerationRequest(
-            request_id=request_id_of(request),
+            # By the name that later requests compare themselves with.
+            request_id=RequestId(self.response.id),
             model=self.body.model,
             prompt=self.body.conversation_of((*self.past.items, *self.new), self.tools),
             sampling=self.body.sampling(),
             agent=self._agent(request),
             tenant=self.tenant,
             json=self.body.form(),
+            compared_to=RequestId(compared) if compared else None,
         )
 
     def answer(self, around: Surroundings) -> Answer:

@@ -225,10 +225,11 @@ class _Plain:
         if self._reasoning is not None and not self._form.reasons:
             # Else the longer lexeme would be taken, and what is thought be read as text.
             apart = [f"{_escaped(self._reasoning.begin)}{_ANY}"]
-        trigger = self._rules.pieces(self._trigger())[0]
-        forbidden = list(apart)
-        if trigger not in self._rules.special:
-            forbidden.append(f"{_ANY}{_escaped(trigger)}{_ANY}")
+        # A single call is read as one, too, where a mark stands before all of them.
+        marks = [self._calls.trigger, *([self._calls.opening] if self._calls.before else [])]
+        firsts = [self._rules.pieces(mark)[0] for mark in marks]
+        plain = [first for first in firsts if first not in self._rules.special]
+        forbidden = apart + [f"{_ANY}{_escaped(first)}{_ANY}" for first in plain]
         text = self._rules.without("TEXT", forbidden)
         if not self._form.calls:
             return f"{text}?"

@@ -558,7 +558,11 @@ def test_an_answer_that_never_began_is_none() -> None:
         asyncio.run(collected(events(), MessageShape("msg_1", "m", 5)))
 
 
-def test_requests_are_named_by_their_id(post: Post) -> None:
+def test_requests_are_named_by_their_message_and_compared_with_earlier_ones(post: Post) -> None:
     inference = ScriptedInference()
-    response = post(inference)
-    assert asked(inference).request_id == RequestId(response.headers["request-id"])
+    first = post(inference).json()["id"]
+    assert asked(inference).request_id == RequestId(first)
+    assert asked(inference).compared_to is None
+    later = ScriptedInference()
+    post(later, diagnostics={"previous_message_id": first})
+    assert asked(later).compared_to == RequestId(first)

@@ -177,7 +177,7 @@ class TestKept:
         with pytest.raises(openai.NotFoundError):
             sdk.responses.retrieve(first.id)
         assert sdk.responses.retrieve(second.id).id == second.id
-        with pytest.raises(openai.NotFoundError) as caught:
+        with pytest.raises(openai.BadRequestError) as caught:
             sdk.responses.create(model=MODEL, input="3", previous_response_id=second.id)
         assert caught.value.code == "previous_response_not_found"
 
@@ -216,7 +216,7 @@ class TestKept:
         body = {"model": MODEL, "input": "hi", "previous_response_id": "resp_0"}
         for path in ("", "/input_tokens"):
             response = httpx.post(f"{stage.base}/v1/responses{path}", json=body)
-            assert response.status_code == 404
+            assert response.status_code == 400
             assert response.json()["error"] == {
                 "message": "Previous response with id 'resp_0' not found.",
                 "type": "invalid_request_error",
@@ -358,7 +358,7 @@ def test_tenants_know_nothing_of_each_others_responses(shared: str) -> None:
     }
     assert httpx.get(f"{url}/{made}", headers=theirs).status_code == 404
     assert httpx.delete(f"{url}/{made}", headers=theirs).status_code == 404
-    assert httpx.post(url, json=on, headers=theirs).status_code == 404
+    assert httpx.post(url, json=on, headers=theirs).status_code == 400
     assert httpx.post(url, json=reference, headers=theirs).status_code == 400
     assert httpx.post(url, json=on, headers=mine).status_code == 200
     assert httpx.post(url, json=reference, headers=mine).status_code == 200
