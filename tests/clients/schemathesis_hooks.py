@@ -18,11 +18,11 @@ TOKENS = 4
 _LENGTHS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 _MESSAGES = [{"role": "user", "content": "Say hello."}]
 _PLAIN: dict[str, dict[str, Any]] = {
-    "/v1/chat/completions": {"messages": _MESSAGES},
-    "/v1/completions": {"prompt": "Hello"},
+    "/v1/chat/completions": {"messages": _MESSAGES, "max_completion_tokens": TOKENS},
+    "/v1/completions": {"prompt": "Hello", "max_tokens": TOKENS},
     "/v1/messages": {"messages": _MESSAGES, "max_tokens": TOKENS},
     "/v1/messages/count_tokens": {"messages": _MESSAGES},
-    "/v1/responses": {"input": _MESSAGES},
+    "/v1/responses": {"input": _MESSAGES, "max_output_tokens": TOKENS},
     "/v1/responses/input_tokens": {"input": _MESSAGES},
 }
 _MADE_UP = 3

@@ -45,6 +45,8 @@ def test_no_request_is_answered_in_a_way_that_is_not_documented(
         ",".join(CHECKS),
         "--max-examples",
         str(EXAMPLES),
+        "--workers",
+        "2",
         "--request-timeout",
         "60",
         "--header",
