@@ -11,8 +11,9 @@ _SIDE_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Served:
-    """A request that came to its end: the prompt's tokens, and those that were remembered."""
+    """A request that came to its `end`: the prompt's tokens, and those that were remembered."""
 
+    end: str
     prompt_tokens: int
     cached_tokens: int
 
@@ -30,7 +31,8 @@ def served(log: Path) -> list[Served]:
             continue
         event = json.loads(line)
         if event.get("event") == "request_finished" and event.get("prompt_tokens"):
-            found.append(Served(event["prompt_tokens"], event["cached_tokens"]))
+            told = (event[name] for name in ("end", "prompt_tokens", "cached_tokens"))
+            found.append(Served(*told))
     return found
 
 

@@ -5,6 +5,7 @@ import { MODEL, QUESTION, RESULT, TOOL, URL, report } from "./weather.mjs";
 const client = new Anthropic({ baseURL: URL, apiKey: "none", maxRetries: 0 });
 const { parameters, ...named } = TOOL;
 const tools = [{ ...named, input_schema: parameters }];
+const FORCED = { type: "any", disable_parallel_tool_use: true };
 
 async function answered(streamed, more) {
   const body = { model: MODEL, tools, max_tokens: 64, temperature: 0, ...more };
@@ -15,7 +16,7 @@ async function answered(streamed, more) {
 
 for (const streamed of [false, true]) {
   const messages = [{ role: "user", content: QUESTION }];
-  const first = await answered(streamed, { messages, tool_choice: { type: "any" } });
+  const first = await answered(streamed, { messages, tool_choice: FORCED });
   const call = first.content.find((block) => block.type === "tool_use");
   const result = { type: "tool_result", tool_use_id: call.id, content: RESULT };
   messages.push({ role: "assistant", content: first.content });

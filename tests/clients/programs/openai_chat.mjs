@@ -4,6 +4,7 @@ import { MODEL, QUESTION, RESULT, TOOL, URL, report } from "./weather.mjs";
 
 const client = new OpenAI({ baseURL: `${URL}/v1`, apiKey: "none", maxRetries: 0 });
 const tools = [{ type: "function", function: TOOL }];
+const FORCED = { tool_choice: "required", parallel_tool_calls: false };
 
 async function answered(streamed, more) {
   const body = { model: MODEL, tools, max_tokens: 64, temperature: 0, ...more };
@@ -17,7 +18,7 @@ async function answered(streamed, more) {
 
 for (const streamed of [false, true]) {
   const messages = [{ role: "user", content: QUESTION }];
-  const first = await answered(streamed, { messages, tool_choice: "required" });
+  const first = await answered(streamed, { messages, ...FORCED });
   const [call] = first.choices[0].message.tool_calls;
   messages.push(first.choices[0].message);
   messages.push({ role: "tool", tool_call_id: call.id, content: RESULT });

@@ -4,6 +4,7 @@ import { MODEL, QUESTION, RESULT, TOOL, URL, report } from "./weather.mjs";
 
 const client = new OpenAI({ baseURL: `${URL}/v1`, apiKey: "none", maxRetries: 0 });
 const tools = [{ type: "function", strict: true, ...TOOL }];
+const FORCED = { tool_choice: "required", parallel_tool_calls: false };
 
 async function answered(streamed, more) {
   const body = { model: MODEL, tools, max_output_tokens: 64, temperature: 0, ...more };
@@ -14,7 +15,7 @@ async function answered(streamed, more) {
 
 for (const streamed of [false, true]) {
   const input = [{ role: "user", content: QUESTION }];
-  const first = await answered(streamed, { input, tool_choice: "required", store: false });
+  const first = await answered(streamed, { input, ...FORCED, store: false });
   const call = first.output.find((item) => item.type === "function_call");
   input.push(...first.output);
   input.push({ type: "function_call_output", call_id: call.call_id, output: RESULT });

@@ -11,10 +11,20 @@ from fastapi import APIRouter, Depends
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from typing_extensions import TypedDict
 
+from semantic.adapters.inbound.openapi import OPENAI_ERROR, Schema, described
 from semantic.domain.errors import InvalidRequestError
 from semantic.domain.ids import DEFAULT_TENANT, TenantId, tenant_id
-from semantic.ports.administration import Administration, AgentFootprint, MemoryUse
+from semantic.ports.administration import (
+    Administration,
+    AgentFootprint,
+    AgentSummary,
+    Deletion,
+    MemoryUse,
+)
+
+_AGENT: dict[str, Schema] = {"name": {"type": "string"}, "tenant": {"type": "string"}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +33,12 @@ class AdminAccess:
 
     administration: Administration
     token: str
+
+
+class AgentsTold(TypedDict):
+    """Agents; of one that is named, also what it takes: `blocks`, `bytes`, `bytes_alone`."""
+
+    data: list[AgentSummary]
 
 
 def admin_router(access: AdminAccess) -> APIRouter:
@@ -41,7 +57,7 @@ def admin_router(access: AdminAccess) -> APIRouter:
     router = APIRouter(prefix="/admin", dependencies=[Depends(check_token)])
     administration = access.administration
 
-    @router.get("/agents")
+    @router.get("/agents", **described(answer=AgentsTold, query=_AGENT))
     async def list_agents(request: Request) -> JSONResponse:
         """All agents of `tenant`; with `name`, that one and what it takes."""
         tenant = _tenant(request)
@@ -51,13 +67,15 @@ def admin_router(access: AdminAccess) -> APIRouter:
         found = await administration.agents(tenant)
         return JSONResponse({"data": [asdict(agent) for agent in found]})
 
-    @router.delete("/agents")
+    @router.delete(
+        "/agents", **described(answer=Deletion, query=_AGENT, others={409: OPENAI_ERROR})
+    )
     async def delete_agent(request: Request) -> JSONResponse:
         """Forget the agent `name` of `tenant`."""
         deleted = await administration.delete_agent(_name(request), _tenant(request))
         return JSONResponse(asdict(deleted))
 
-    @router.get("/memory")
+    @router.get("/memory", **described(answer=MemoryUse))
     async def show_memory() -> JSONResponse:
         """Who has the memory for KV, in bytes."""
         return JSONResponse(_memory(await administration.memory_use()))
