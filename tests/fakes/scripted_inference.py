@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from semantic.application.event_stream import EventStream
 from semantic.domain.chat import (
+    NOBODY,
+    Asker,
     Conversation,
     Finished,
     FinishReason,
@@ -62,6 +64,7 @@ class ScriptedInference:
     ails: str | None = None
     serving: tuple[ModelInfo, ...] = (MODEL,)
     requests: list[GenerationRequest] = field(default_factory=list)
+    askers: list[Asker] = field(default_factory=list)
     counted: list[tuple[Conversation | RawPrompt, str]] = field(default_factory=list)
     working: threading.Event = field(default_factory=threading.Event)
     closed: threading.Event = field(default_factory=threading.Event)
@@ -73,8 +76,11 @@ class ScriptedInference:
             raise self.refusal
         return ScriptedEvents(self)
 
-    async def count(self, asked: Conversation | RawPrompt, model: str) -> int:
+    async def count(
+        self, asked: Conversation | RawPrompt, model: str, asker: Asker = NOBODY
+    ) -> int:
         self.counted.append((asked, model))
+        self.askers.append(asker)
         if self.refusal is not None:
             raise self.refusal
         return 10

@@ -32,6 +32,8 @@ from semantic.domain.answer_length import AnswerLength
 from semantic.domain.answer_parser import AnswerParser, parser_of
 from semantic.domain.cache_spec import BLOCK_SIZE
 from semantic.domain.chat import (
+    NOBODY,
+    Asker,
     Conversation,
     Finished,
     GenerationRequest,
@@ -151,7 +153,7 @@ class Generation:
         request.sampling.check_vocabulary(self._vocab_size)
         if isinstance(request.prompt, RawPrompt):
             request.prompt.check_vocabulary(self._vocab_size)
-        turn = await self._turns.open(request)
+        turn = await self._turns.open(request.asker)
         try:
             prompt = await self._prompts.of(request.prompt, turn.branches)
             # What the model is shown is what it is held to.
@@ -182,10 +184,16 @@ class Generation:
         _, unfinished = await asyncio.wait(self._running, timeout=timeout_s)
         return not unfinished
 
-    async def count(self, asked: Conversation | RawPrompt, model: str) -> int:
+    async def count(
+        self, asked: Conversation | RawPrompt, model: str, asker: Asker = NOBODY
+    ) -> int:
         """Tokens of a prompt; see the port."""
         self._check_model(model)
-        return len((await self._prompts.of(asked)).tokens)
+        turn = await self._turns.open(asker)
+        try:
+            return len((await self._prompts.of(asked, turn.branches)).tokens)
+        finally:
+            self._turns.close(turn)
 
     def _check_model(self, model: str) -> None:
         if not self._model.answers_to(model):

@@ -8,6 +8,8 @@ from collections.abc import AsyncGenerator
 
 from semantic.application.event_stream import EventStream
 from semantic.domain.chat import (
+    NOBODY,
+    Asker,
     CallStarted,
     Conversation,
     Finished,
@@ -45,9 +47,11 @@ class RequestLog:
         """What keeps requests from being worked on; see the port."""
         return self._inference.failure()
 
-    async def count(self, asked: Conversation | RawPrompt, model: str) -> int:
+    async def count(
+        self, asked: Conversation | RawPrompt, model: str, asker: Asker = NOBODY
+    ) -> int:
         """Tokens of a prompt; see the port."""
-        return await self._inference.count(asked, model)
+        return await self._inference.count(asked, model, asker)
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
         """Admit a request and return its events; see the port."""

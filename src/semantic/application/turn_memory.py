@@ -13,7 +13,7 @@ from semantic.application.engine_job import JobEnded
 from semantic.application.prompts import Prompt, Prompts
 from semantic.application.recent_turns import RecentTurns
 from semantic.domain.agent import Branch
-from semantic.domain.chat import ChatMessage, Conversation, GenerationRequest
+from semantic.domain.chat import Asker, ChatMessage, Conversation
 from semantic.domain.ids import TenantId
 from semantic.ports.telemetry import Telemetry
 
@@ -48,13 +48,13 @@ class TurnMemory:
         self._telemetry = telemetry
         self._commit_timeout_s = commit_timeout_s
 
-    async def open(self, request: GenerationRequest) -> OpenTurn:
+    async def open(self, asker: Asker) -> OpenTurn:
         """What is known of who asks. To be closed again."""
-        if request.agent is None:
-            known = self._recent.branches(request.tenant)
-            return OpenTurn(request.tenant, None, known)
-        agent = await self._agents.open(request.agent, request.tenant)
-        return OpenTurn(request.tenant, agent, agent.record.branches, agent.elsewhere)
+        if asker.agent is None:
+            known = self._recent.branches(asker.tenant)
+            return OpenTurn(asker.tenant, None, known)
+        agent = await self._agents.open(asker.agent, asker.tenant)
+        return OpenTurn(asker.tenant, agent, agent.record.branches, agent.elsewhere)
 
     def close(self, turn: OpenTurn) -> None:
         """The turn is over."""

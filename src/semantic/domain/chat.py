@@ -101,6 +101,17 @@ class FinishReason(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Asker:
+    """Who asks. `agent` is None for an anonymous request."""
+
+    agent: AgentId | None = None
+    tenant: TenantId = DEFAULT_TENANT
+
+
+NOBODY = Asker()
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationRequest:
     """One wish for an answer. `agent` is None for an anonymous request.
 
@@ -119,6 +130,11 @@ class GenerationRequest:
     json: JsonAnswer | None = None
     as_fits: bool = False
     compared_to: RequestId | None = None
+
+    @property
+    def asker(self) -> Asker:
+        """Who asks."""
+        return Asker(self.agent, self.tenant)
 
     @property
     def use(self) -> ToolUse:

@@ -5,7 +5,14 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Protocol
 
-from semantic.domain.chat import Conversation, GenerationEvent, GenerationRequest, RawPrompt
+from semantic.domain.chat import (
+    NOBODY,
+    Asker,
+    Conversation,
+    GenerationEvent,
+    GenerationRequest,
+    RawPrompt,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +49,10 @@ class Inference(Protocol):
             EngineError: if the engine is not running, or hangs; also from the generator.
         """
 
-    async def count(self, asked: Conversation | RawPrompt, model: str) -> int:
-        """Tokens of the prompt that a request with it would have.
+    async def count(
+        self, asked: Conversation | RawPrompt, model: str, asker: Asker = NOBODY
+    ) -> int:
+        """Tokens of the prompt that a request of `asker` with it would have.
 
         Raises:
             InvalidRequestError: if it cannot be a prompt.

@@ -33,7 +33,7 @@ _READ = (
         f"X-Semantic-{name}"
         for name in (
             *("Agent", "Prompt-Tokens", "Cached-Tokens", "Hot-Tokens", "Warm-Tokens"),
-            *("First-Difference", "Miss-Cause", "Ignored"),
+            *("First-Difference", "Miss-Cause", "Changed-Message", "Ignored"),
         )
     ),
     *(f"x-ratelimit-{what}-requests" for what in ("limit", "remaining", "reset")),

@@ -15,7 +15,14 @@ from tests.fakes.scripted_inference import ScriptedInference
 
 from semantic.adapters.inbound.app import create_app
 from semantic.adapters.inbound.limits import Limits
-from semantic.domain.chat import Conversation, GenerationEvent, GenerationRequest, RawPrompt
+from semantic.domain.chat import (
+    NOBODY,
+    Asker,
+    Conversation,
+    GenerationEvent,
+    GenerationRequest,
+    RawPrompt,
+)
 from semantic.ports.inference import Inference, ModelInfo
 
 LIMITS = Limits(max_body_bytes=20_000, ping_interval_s=0.05, shutdown_timeout_s=0.5)
@@ -33,8 +40,10 @@ class Stage:
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
         return await self.playing.generate(request)
 
-    async def count(self, asked: Conversation | RawPrompt, model: str) -> int:
-        return await self.playing.count(asked, model)
+    async def count(
+        self, asked: Conversation | RawPrompt, model: str, asker: Asker = NOBODY
+    ) -> int:
+        return await self.playing.count(asked, model, asker)
 
     def models(self) -> tuple[ModelInfo, ...]:
         return self.playing.models()

@@ -21,6 +21,7 @@ from semantic.adapters.inbound.limits import Limits
 from semantic.adapters.inbound.openapi import ANTHROPIC_ERROR, described
 from semantic.adapters.inbound.request_id import request_id_of
 from semantic.adapters.inbound.reuse_headers import BegunAnswer, reuse_headers
+from semantic.domain.chat import Asker
 from semantic.domain.ids import RequestId
 from semantic.ports.inference import Inference
 from semantic.ports.telemetry import Telemetry
@@ -69,7 +70,7 @@ def anthropic_router(
             body.translated(RequestId(message_id), agent, caller_of(request).tenant)
         )
         if body.stream:
-            return await _streaming(BegunAnswer(admitted), shape, request_id)
+            return await _streaming(request, BegunAnswer(admitted), shape, request_id)
         try:
             answer = await while_connected(request.receive, collected(admitted, shape))
         finally:
@@ -81,13 +82,17 @@ def anthropic_router(
         return JSONResponse(message, headers=reuse_headers(started) | {REQUEST_ID: request_id})
 
     async def _streaming(
-        events: BegunAnswer, shape: MessageShape, request_id: RequestId
+        request: Request, events: BegunAnswer, shape: MessageShape, request_id: RequestId
     ) -> Response:
         try:
-            headers = await events.headers(limits.ping_interval_s)
+            begun = events.headers(limits.ping_interval_s)
+            headers = await while_connected(request.receive, begun)
         except BaseException:
             await close(events)
             raise
+        if headers is None:  # the client has left
+            await close(events)
+            return Response(status_code=HTTPStatus.NO_CONTENT)
         response = EventStreamResponse(
             streamed(events, shape, telemetry, request_id),
             events,
@@ -105,7 +110,8 @@ def anthropic_router(
     async def count_tokens(request: Request) -> JSONResponse:
         """Count the tokens of a prompt, as answering it would."""
         body = await read_body(request, PromptRequest)
-        tokens = await inference.count(body.conversation(), body.model)
+        asker = Asker(agent_of(request), caller_of(request).tenant)
+        tokens = await inference.count(body.conversation(), body.model, asker)
         managed = {"context_management": {"original_input_tokens": tokens}}
         edits = managed if body.context_management is not None else {}
         return JSONResponse(

@@ -54,7 +54,8 @@ class Answering:
         # Awaited before the response begins: what is wrong so far still gets its own status.
         await events.admit()
         if streaming.stream:
-            return await self._stream(events, AnswerChunks(told, tally, streaming.stream_usage))
+            chunks = AnswerChunks(told, tally, streaming.stream_usage)
+            return await self._stream(request, events, chunks)
         try:
             answers = await while_connected(request.receive, gathered(events, tally))
             headers = await events.headers(0)
@@ -64,13 +65,17 @@ class Answering:
             return Response(status_code=HTTPStatus.NO_CONTENT)
         return JSONResponse(told.whole(answers, tally), headers=headers)
 
-    async def _stream(self, events: SideBySide, chunks: AnswerChunks) -> Response:
+    async def _stream(self, request: Request, events: SideBySide, chunks: AnswerChunks) -> Response:
         try:
             # What is reused is known once prefill begins; who waits longer gets comments instead.
-            headers = await events.headers(self.limits.ping_interval_s)
+            begun = events.headers(self.limits.ping_interval_s)
+            headers = await while_connected(request.receive, begun)
         except BaseException:
             await close(events)
             raise
+        if headers is None:  # the client has left
+            await close(events)
+            return Response(status_code=HTTPStatus.NO_CONTENT)
         return EventStreamResponse(
             streamed(events, chunks, self.telemetry),
             events,

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from semantic.adapters.inbound.caller import caller_of
 from semantic.adapters.inbound.errors import ResponseNotFoundError
 from semantic.adapters.inbound.event_stream import EventStreamResponse, close, while_connected
+from semantic.adapters.inbound.identity import agent_of
 from semantic.adapters.inbound.json_body import read_body
 from semantic.adapters.inbound.openapi import Schema, described
 from semantic.adapters.inbound.responses.items import as_json
@@ -33,7 +34,7 @@ from semantic.adapters.inbound.responses.surroundings import Surroundings
 from semantic.adapters.inbound.responses.truncation import admitted
 from semantic.adapters.inbound.responses.turn import Turn, turn_of
 from semantic.adapters.inbound.reuse_headers import PREFIX, BegunAnswer
-from semantic.domain.chat import GenerationEvent
+from semantic.domain.chat import Asker, GenerationEvent
 from semantic.domain.errors import InvalidRequestError
 from semantic.domain.stored_response import ResponseId, StoredResponse
 
@@ -78,7 +79,7 @@ def _route_questions(router: APIRouter, around: Surroundings) -> None:
         new = await resolved(body.input or (), past, tenant, around.history)
         conversation = body.conversation_of((*past.items, *new), body.toolbox())
         model = body.model or around.inference.models()[0].model_id
-        tokens = await around.inference.count(conversation, model)
+        tokens = await around.inference.count(conversation, model, Asker(agent_of(request), tenant))
         return JSONResponse({"object": "response.input_tokens", "input_tokens": tokens})
 
     @router.post("/compact", **described(answer=ResponseTold))

@@ -43,14 +43,14 @@ async def _shortened(
     """The conversation without as many turns as must go; None if too much would be left."""
     info = next(info for info in inference.models() if info.answers_to(request.model))
     part = max(1, info.max_context // _PARTS)
-    total = await inference.count(prompt, request.model)
+    total = await inference.count(prompt, request.model, request.asker)
     # Where no length of the answer is asked for, a part of the context is left to it.
     answer = part if request.sampling.max_tokens is None else request.sampling.max_tokens
     excess = total + answer - info.max_context
     shorter = _cuts(prompt)
 
     async def gone(number: int) -> int:
-        return total - await inference.count(shorter[number], request.model)
+        return total - await inference.count(shorter[number], request.model, request.asker)
 
     # The later the cut, the more goes: the first one that is enough is found by halving.
     low, high = 0, len(shorter)

@@ -10,7 +10,7 @@ from tests.fakes.scripted_inference import ScriptedInference
 from semantic.adapters.inbound.anthropic.errors import error_body, error_response, speaks_anthropic
 from semantic.adapters.inbound.errors import ErrorReport
 from semantic.domain.api_key import KeyLimits
-from semantic.domain.chat import Conversation, RawPrompt
+from semantic.domain.chat import NOBODY, Asker, Conversation, RawPrompt
 from semantic.domain.errors import (
     ContextLengthError,
     EngineError,
@@ -165,7 +165,12 @@ def test_what_fails_before_the_route_is_told_alike(
 
 
 class BrokenInference(ScriptedInference):
-    async def count(self, asked: Conversation | RawPrompt, model: str) -> int:  # noqa: ARG002 - fails
+    async def count(
+        self,
+        asked: Conversation | RawPrompt,
+        model: str,
+        asker: Asker = NOBODY,  # noqa: ARG002 - fails
+    ) -> int:
         raise KeyError("secret")
 
     def models(self) -> tuple[ModelInfo, ...]:

@@ -7,6 +7,8 @@ from tests.fakes.scripted_inference import ScriptedInference, answer
 
 from semantic.adapters.inbound.responses.truncation import admitted
 from semantic.domain.chat import (
+    NOBODY,
+    Asker,
     ChatMessage,
     Conversation,
     GenerationEvent,
@@ -34,8 +36,10 @@ class ShortInference(ScriptedInference):
             raise ContextLengthError("too long", field="messages")
         return await super().generate(request)
 
-    async def count(self, asked: Conversation | RawPrompt, model: str) -> int:
-        await super().count(asked, model)
+    async def count(
+        self, asked: Conversation | RawPrompt, model: str, asker: Asker = NOBODY
+    ) -> int:
+        await super().count(asked, model, asker)
         assert isinstance(asked, Conversation)
         return length(asked)
 
