@@ -22,6 +22,8 @@ from semantic.domain.step_plan import PrefillChunk, StepPlan
 from semantic.ports.answer_constraints import Constraint
 from semantic.ports.model_executor import ModelExecutor
 
+SCORES_DIFFER = 1e-3 if mx.default_device() == mx.cpu else 2e-2
+"""At most, by how a prompt is cut: a GPU multiplies float32 in fewer bits (measured: 6e-3)."""
 A, B, C, D = (SequenceId(number) for number in range(4))
 WARM = SamplingParams(temperature=1.3, seed=5)
 KINDS = {
@@ -225,7 +227,7 @@ class TestPromptScores:
         whole.release(A)
         assert len(driver.scored) == len(prompt) - 1
         for found, expected in zip(driver.scored, whole.scored, strict=True):
-            assert found.logprob == pytest.approx(expected.logprob, abs=1e-3)
+            assert found.logprob == pytest.approx(expected.logprob, abs=SCORES_DIFFER)
             assert len(found.top) == 3
             assert [score for _, score in found.top] == sorted(
                 (score for _, score in found.top), reverse=True
@@ -265,9 +267,9 @@ class TestPromptScores:
         for place, found in enumerate(driver.scored):
             row = logprobs[place].tolist()
             assert isinstance(row, list)
-            assert found.logprob == pytest.approx(row[prompt[place + 1]], abs=1e-3)
+            assert found.logprob == pytest.approx(row[prompt[place + 1]], abs=SCORES_DIFFER)
             assert [score for _, score in found.top] == pytest.approx(
-                sorted(row, reverse=True)[:3], abs=1e-3
+                sorted(row, reverse=True)[:3], abs=SCORES_DIFFER
             )
 
 

@@ -188,7 +188,7 @@ class Generation:
         return len((await self._prompts.of(asked)).tokens)
 
     def _check_model(self, model: str) -> None:
-        if model != self._model.model_id:
+        if not self._model.answers_to(model):
             raise ModelNotFoundError(model, tried=(f"served: {self._model.model_id}",))
 
     async def _constraint(self, request: GenerationRequest, prompt: Prompt) -> Constraint | None:

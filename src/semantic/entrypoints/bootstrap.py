@@ -199,7 +199,7 @@ def build(settings: Settings, admin_token: str, *, reachable: bool = False) -> A
     engine.start(build_engine)
     ((model, engine_parts),) = built
     capabilities = model.executor.capabilities
-    info = ModelInfo(model.model_id, model.created, capabilities.max_context)
+    info = ModelInfo(model.model_id, model.created, capabilities.max_context, settings.model.names)
     spec = capabilities.spec
     others = tuple(one for one in namespaces if one != capabilities.namespace)
     remembered = AgentLimits(settings.agents.max_branches, silence_s, others)

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Protocol
 
 from semantic.domain.chat import Conversation, GenerationEvent, GenerationRequest, RawPrompt
@@ -9,12 +10,17 @@ from semantic.domain.chat import Conversation, GenerationEvent, GenerationReques
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """A model that is being served."""
+    """A model that is being served. `aliases` are its other names; `*` in them is anything."""
 
     model_id: str
     created: int
     """Seconds since the epoch."""
     max_context: int
+    aliases: tuple[str, ...] = ()
+
+    def answers_to(self, name: str) -> bool:
+        """Whether it is the one that is asked for by that name."""
+        return name == self.model_id or any(fnmatchcase(name, alias) for alias in self.aliases)
 
 
 class Inference(Protocol):

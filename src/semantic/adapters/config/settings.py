@@ -133,10 +133,16 @@ class ServerSettings(_Section):
 
 
 class ModelSettings(_Section):
-    """What is served. An empty `cache_dir` means the user's cache folder."""
+    """What is served, and by which names. An empty `cache_dir` means the user's cache folder."""
 
     id: Text
+    aliases: str
     cache_dir: Folder
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the model answers to besides its own name."""
+        return _listed(self.aliases)
 
     @property
     def cache_path(self) -> Path:

@@ -34,10 +34,13 @@ class BegunAnswer(EventStream):
         self._given = False
 
     async def headers(self, patience_s: float) -> dict[str, str]:
-        """Those of an answer that begins within `patience_s`; what fails is told by its events."""
+        """Those of an answer that begins within `patience_s`; none of one that takes longer.
+
+        Raises:
+            SemanticError: if it fails in that time: then there is a status for it yet.
+        """
         await asyncio.wait({self._first}, timeout=patience_s)
-        known = self._first.done() and not self._first.cancelled() and not self._first.exception()
-        first = self._first.result() if known else None
+        first = self._first.result() if self._first.done() else None
         return reuse_headers(first) if isinstance(first, Started) else {}
 
     async def asend(self, value: None) -> GenerationEvent:

@@ -98,14 +98,9 @@ class TemplateArguments(Wire):
         return None if asked is None else Effort.MEDIUM if asked else Effort.NONE
 
 
-class NotSupported(Wire):
-    """Fields that would change the answer; each with the values that would not."""
+class OthersExtensions(Wire):
+    """Other local servers' fields that would change the answer; with the values that would not."""
 
-    modalities: Annotated[JsonValue, only(["text"])] = None
-    audio: Annotated[JsonValue, only()] = None
-    web_search_options: Annotated[JsonValue, only()] = None
-    moderation: Annotated[JsonValue, only()] = None
-    # Other local servers' extensions.
     stop_token_ids: Annotated[JsonValue, only([])] = None
     min_tokens: Annotated[JsonValue, only(0)] = None
     bad_words: Annotated[JsonValue, only([])] = None
@@ -115,10 +110,20 @@ class NotSupported(Wire):
     guided_choice: Annotated[JsonValue, only()] = None
     guided_grammar: Annotated[JsonValue, only()] = None
     structured_outputs: Annotated[JsonValue, only()] = None
+    prompt_logprobs: Annotated[JsonValue, only()] = None
+
+
+class NotSupported(OthersExtensions):
+    """Fields that would change the answer; each with the values that would not."""
+
+    modalities: Annotated[JsonValue, only(["text"])] = None
+    audio: Annotated[JsonValue, only()] = None
+    web_search_options: Annotated[JsonValue, only()] = None
+    moderation: Annotated[JsonValue, only()] = None
+    # Other local servers' extensions.
     chat_template: Annotated[JsonValue, only()] = None
     add_generation_prompt: Annotated[JsonValue, only(True)] = None  # noqa: FBT003 - a value, no switch
     continue_final_message: Annotated[JsonValue, only(False)] = None  # noqa: FBT003 - the same
-    prompt_logprobs: Annotated[JsonValue, only()] = None
 
 
 class Hints(Wire):
@@ -161,6 +166,13 @@ class ChatCompletionRequest(NotSupported, Hints, ToolFields, Streaming, Sampling
         if count and not info.data.get("logprobs"):
             raise PydanticCustomError("no_logprobs", "this needs logprobs to be true")
         return count
+
+    @field_validator("response_format", "tools", "functions")
+    @classmethod
+    def _ends_where_its_form_does(cls, form: object, info: ValidationInfo) -> object:
+        if form and info.data.get("ignore_eos"):
+            raise PydanticCustomError("not_supported", "this cannot be had with ignore_eos")
+        return form
 
     @property
     def num_choices(self) -> int:

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 from pydantic import Field, JsonValue, PlainValidator, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from semantic.adapters.inbound.openai.chat_request import MAX_CHOICES, Hints
+from semantic.adapters.inbound.openai.chat_request import MAX_CHOICES, Hints, OthersExtensions
 from semantic.adapters.inbound.openai.sampling_fields import Sampling
 from semantic.adapters.inbound.openai.stream_options import Streaming
 from semantic.adapters.inbound.openai.wire import only
@@ -45,7 +45,7 @@ def _is_ids(values: list[object]) -> bool:
     return bool(values) and all(type(value) is int and value >= 0 for value in values)
 
 
-class CompletionRequest(Hints, Streaming, Sampling):
+class CompletionRequest(OthersExtensions, Hints, Streaming, Sampling):
     """The body of `POST /v1/completions`."""
 
     model: str
@@ -62,8 +62,7 @@ class CompletionRequest(Hints, Streaming, Sampling):
     logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
     suffix: Annotated[JsonValue, only("")] = None
     # Other local servers' extensions.
-    stop_token_ids: Annotated[JsonValue, only([])] = None
-    min_tokens: Annotated[JsonValue, only(0)] = None
+    response_format: Annotated[JsonValue, only({"type": "text"})] = None
     use_beam_search: Annotated[JsonValue, only(False)] = None  # noqa: FBT003 - a value, no switch
 
     @field_validator("max_tokens")

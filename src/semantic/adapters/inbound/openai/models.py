@@ -25,7 +25,7 @@ def one_model(models: Sequence[ModelInfo], model_id: str) -> dict[str, object]:
         ModelNotFoundError: if it is not there.
     """
     for model in models:
-        if model.model_id == model_id:
+        if model.answers_to(model_id):
             return _model(model)
     served = ", ".join(model.model_id for model in models)
     raise ModelNotFoundError(model_id, tried=(f"served: {served}",))

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from semantic.adapters.inbound.openai.wire import Wire, as_list
-from semantic.domain.sampling import SamplingParams
+from semantic.domain.sampling import SEED_BITS, SamplingParams
 
 _SAME = (
     "temperature",
@@ -40,7 +40,7 @@ class Sampling(Wire):
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
     logit_bias: Annotated[dict[str, float] | None, AfterValidator(_of_tokens)] = None
-    seed: int | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**SEED_BITS)] | None = None
     stop: Annotated[
         list[str] | None,
         BeforeValidator(as_list, json_schema_input_type=str | list[str] | None),
@@ -62,6 +62,8 @@ class Sampling(Wire):
         said: dict[str, Any] = {
             name: value for name in _SAME if (value := getattr(self, name)) is not None
         }
+        if self.seed is not None:
+            said["seed"] = self.seed % 2**SEED_BITS  # theirs are signed
         bias = self.logit_bias or {}
         return SamplingParams(
             **said,

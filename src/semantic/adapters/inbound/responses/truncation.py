@@ -41,7 +41,7 @@ async def _shortened(
     inference: Inference, request: GenerationRequest, prompt: Conversation
 ) -> Conversation | None:
     """The conversation without as many turns as must go; None if too much would be left."""
-    info = next(info for info in inference.models() if info.model_id == request.model)
+    info = next(info for info in inference.models() if info.answers_to(request.model))
     part = max(1, info.max_context // _PARTS)
     total = await inference.count(prompt, request.model)
     # Where no length of the answer is asked for, a part of the context is left to it.

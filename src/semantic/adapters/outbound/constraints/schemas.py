@@ -16,6 +16,13 @@ MOST_PROPERTIES: Final = 1_000
 MOST_DEPTH: Final = 64
 """The compiler gives up at a depth of 128 of the whole, in which this is embedded."""
 
+MOST_EXACT: Final = 2**53
+"""Beyond it the compiler, as most of JSON's readers, takes an integer for one of its neighbours."""
+MOST_BOUND: Final = 2**63 - 2**11
+"""The largest bound that it takes for what it is: a float below 64 bits."""
+
+_BOUNDS: Final = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
+
 _SPACING: Final[dict[str, Json]] = {
     "item_separator": ", ",
     "key_separator": ": ",
@@ -49,7 +56,7 @@ def parsed(text: str) -> dict[str, Json]:
     if not isinstance(schema, dict):
         raise SchemaError("the schema is no object")
     _check(schema)
-    return {key: value for key, value in schema.items() if key != _OPTIONS}
+    return {key: _within(value, key) for key, value in schema.items() if key != _OPTIONS}
 
 
 def spaced(schema: dict[str, Json], *, lenient: bool = False) -> str:
@@ -70,11 +77,25 @@ def closed(schema: dict[str, Json]) -> dict[str, Json]:
     properties = found.get("properties")
     if isinstance(properties, dict):
         found["properties"] = {name: _closed(value) for name, value in properties.items()}
-        if not any(key in found for key in _COMBINED):
+        required = found.get("required")
+        names = required if isinstance(required, list) else []
+        # What is required without being named is one more that it takes.
+        if not any(key in found for key in _COMBINED) and all(name in properties for name in names):
             found.setdefault("additionalProperties", False)
     if "items" in found:
         found["items"] = _closed(found["items"])
     return found
+
+
+def _within(value: Json, key: str = "") -> Json:
+    """The same with bounds that the compiler knows: within those that are beyond."""
+    if isinstance(value, dict):
+        return {name: _within(one, name) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_within(one) for one in value]
+    if key in _BOUNDS and isinstance(value, int | float):
+        return max(-MOST_BOUND, min(MOST_BOUND, value))
+    return value
 
 
 def _closed(schema: Json) -> Json:
@@ -91,6 +112,23 @@ def _check(schema: Json) -> None:
         if isinstance(value, dict):
             if len(value) > MOST_PROPERTIES:
                 raise SchemaError(f"an object of the schema has more than {MOST_PROPERTIES} keys")
+            _check_numbers(value)
             left += [(one, depth + 1) for one in value.values()]
         elif isinstance(value, list):
             left += [(one, depth + 1) for one in value if isinstance(one, dict | list)]
+
+
+def _check_numbers(schema: dict[str, Json]) -> None:
+    """See that the compiler takes its numbers for what they are."""
+    choices = schema.get("enum")
+    for value in [schema.get("const"), *(choices if isinstance(choices, list) else [])]:
+        if isinstance(value, int | float) and abs(value) > MOST_EXACT:
+            raise SchemaError(f"{value} is beyond the numbers that are exact")
+    for least in ("minimum", "exclusiveMinimum"):
+        value = schema.get(least)
+        if isinstance(value, int | float) and value >= MOST_BOUND:
+            raise SchemaError(f"{least} is beyond {MOST_BOUND}")
+    for most in ("maximum", "exclusiveMaximum"):
+        value = schema.get(most)
+        if isinstance(value, int | float) and value <= -MOST_BOUND:
+            raise SchemaError(f"{most} is below {-MOST_BOUND}")

@@ -176,6 +176,35 @@ class TestTextThatMayCall:
         assert not found.begins(opening + arguments + "}")
 
 
+def test_what_a_tool_requires_without_naming_it_is_there() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a", "b"]}
+    found = answers(ToolUse((Tool("f", "", json.dumps(schema)),), Calling.REQUIRED))
+    opening = '<tool_call>\n{"name": "f", "arguments": '
+    assert found.takes(opening + '{"a": 1, "b": null}}\n</tool_call>')
+    assert not found.begins(opening + "{}")
+    assert not found.begins(opening + '{"a": 1}')
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"const": 2**63 + 1},
+        {"enum": [1, -(2**53) - 1]},
+        {"type": "integer", "minimum": 10**20},
+        {"type": "array", "items": {"exclusiveMaximum": -(10**19)}},
+    ],
+)
+def test_numbers_that_would_be_taken_for_others_are_refused(schema: dict[str, object]) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        COMPILED.of(NO_TOOLS, JsonAnswer(json.dumps(schema)), reasons=False)
+    assert caught.value.field == "response_format"
+
+
+def test_bounds_of_64_bits_are_held() -> None:
+    schema = {"type": "integer", "minimum": -(2**63), "maximum": 2**64 - 1}
+    assert answers(form=JsonAnswer(json.dumps(schema))).takes("-12")
+
+
 def test_an_answer_without_calls_never_begins_one() -> None:
     found = answers(ToolUse(TOOLS, Calling.NONE))
     assert found.takes("<tool_cal and <tool_calls")
