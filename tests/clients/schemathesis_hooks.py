@@ -41,8 +41,9 @@ def map_body(context: schemathesis.HookContext, body: Any) -> Any:
         first = number % len(others) if others else 0
         body = {**{name: body[name] for name in others[first : first + _MADE_UP]}, **plain}
     named = {**body, "model": MODEL}
-    for name in _LENGTHS:
-        if isinstance(named.get(name), int) and named[name] > TOKENS:
+    for name in set(_LENGTHS) & set(plain):
+        wanted = named.get(name)
+        if wanted is None or (isinstance(wanted, int) and wanted > TOKENS):
             named[name] = TOKENS
     return named
 
