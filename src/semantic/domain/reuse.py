@@ -8,7 +8,7 @@ class MissCause(enum.Enum):
     """The likely reason why memory ended where it did."""
 
     NEW = "new"
-    """Nothing that begins like this was seen before."""
+    """No such conversation is known; what is reused of it others begin with, too."""
     CONTINUED = "continued"
     """All that was remembered of the conversation was reused; the rest is new."""
     SYSTEM_CHANGED = "system_changed"

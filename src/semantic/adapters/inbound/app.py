@@ -33,6 +33,7 @@ from semantic.adapters.inbound.own_hosts import OwnHostsMiddleware
 from semantic.adapters.inbound.rate_limit import RateLimitMiddleware
 from semantic.adapters.inbound.request_id import RequestIdMiddleware, request_id_of
 from semantic.adapters.inbound.responses import Surroundings, responses_router
+from semantic.adapters.inbound.whole_answers import WholeAnswers
 from semantic.application.response_history import ResponseHistory
 from semantic.domain.errors import SemanticError
 from semantic.ports.clock import Clock
@@ -88,6 +89,7 @@ def create_app(  # noqa: PLR0913 - each is another port, or an operator's choice
 
     app.add_exception_handler(SemanticError, answer_error)
     app.add_exception_handler(HTTPException, answer_http_error)
+    inference = WholeAnswers(inference)
     app.include_router(openai_router(inference, telemetry, clock, limits, new_id))
     app.include_router(anthropic_router(inference, telemetry, limits, new_id))
     around = Surroundings(inference, telemetry, clock, limits, new_id, history)

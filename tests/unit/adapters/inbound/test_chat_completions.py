@@ -1,14 +1,18 @@
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import httpx
 import openai
 import pytest
 from openai.types.chat import ChatCompletionUserMessageParam
+from tests.fakes.fixed_clock import FixedClock
 from tests.fakes.recorded_telemetry import RecordedTelemetry
 from tests.fakes.scripted_inference import TIMINGS, Pause, ScriptedInference, Step, answer
+from tests.unit.adapters.inbound.conftest import LIMITS, served
 
+from semantic.adapters.inbound.app import create_app
 from semantic.domain.agent import AgentId
 from semantic.domain.chat import (
     ChatMessage,
@@ -119,7 +123,6 @@ def test_a_whole_answer_has_every_key_that_clients_look_for(serve: Serve) -> Non
     [
         (FinishReason.STOP, "stop"),
         (FinishReason.LENGTH, "length"),
-        (FinishReason.CANCELLED, "length"),
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
@@ -129,6 +132,24 @@ def test_a_cut_answer_is_never_told_as_a_complete_one(
     response = post(serve(ScriptedInference(answer("x", reason=reason))), stream=stream)
     last = json.loads(data_lines(response)[-2]) if stream else response.json()
     assert last["choices"][0]["finish_reason"] == told
+
+
+@pytest.mark.parametrize("path", ["chat/completions", "completions", "messages", "responses"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_a_stopping_server_cut_is_no_answer(
+    serve: Serve, path: str, *, stream: bool
+) -> None:
+    base = serve(ScriptedInference(answer("x", reason=FinishReason.CANCELLED)))
+    fields: dict[str, dict[str, object]] = {
+        "completions": {"prompt": "x"},
+        "messages": {"max_tokens": 5},
+        "responses": {"input": "x"},
+    }
+    body = {**BODY, **fields.get(path, {}), "stream": stream}
+    response = httpx.post(f"{base}/v1/{path}", json=body)
+    assert response.status_code == (200 if stream else 503)
+    assert "The server is stopping." in response.text
+    assert "[DONE]" not in response.text
 
 
 def test_the_client_gets_a_stream(serve: Serve) -> None:
@@ -493,6 +514,18 @@ def test_a_client_that_leaves_a_stream_stops_the_work(
         assert inference.working.wait(PATIENCE_S)
         assert not inference.cancelled.is_set()
     assert inference.cancelled.wait(PATIENCE_S)
+
+
+@pytest.mark.parametrize("path", ["chat/completions", "messages", "responses"])
+def test_who_leaves_a_stream_before_its_first_byte_stops_the_work(path: str) -> None:
+    inference = ScriptedInference((Pause.FOREVER,))
+    patient = replace(LIMITS, ping_interval_s=60)
+    fields: dict[str, object] = {"input": "x"} if path == "responses" else {"max_tokens": 5}
+    body = {**BODY, **fields, "stream": True}
+    with served(create_app(inference, RecordedTelemetry(), FixedClock(), patient)) as base:
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{base}/v1/{path}", json=body, timeout=0.3)
+        assert inference.cancelled.wait(PATIENCE_S)
 
 
 @pytest.mark.parametrize("stream", [False, True])

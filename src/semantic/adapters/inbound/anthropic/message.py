@@ -19,8 +19,6 @@ _STOP_REASONS: Final = {
     FinishReason.STOP: "end_turn",
     FinishReason.LENGTH: "max_tokens",
     FinishReason.TOOL_CALLS: "tool_use",
-    # The API has no word for it, and "end_turn" would pass a cut answer off as a complete one.
-    FinishReason.CANCELLED: "max_tokens",
 }
 _STOP_SEQUENCE: Final = "stop_sequence"
 _NO_ROOM: Final = "model_context_window_exceeded"

@@ -28,8 +28,6 @@ _FINISH_REASONS = {
     FinishReason.STOP: "stop",
     FinishReason.LENGTH: "length",
     FinishReason.TOOL_CALLS: "tool_calls",
-    # The API has no word for it, and "stop" would pass a cut answer off as a complete one.
-    FinishReason.CANCELLED: "length",
 }
 
 _LEAST_LOGPROB: Final = -9999.0

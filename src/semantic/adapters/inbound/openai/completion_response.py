@@ -27,8 +27,6 @@ _FINISH_REASONS = {
     FinishReason.STOP: "stop",
     FinishReason.LENGTH: "length",
     FinishReason.TOOL_CALLS: "stop",
-    # The API has no word for it, and "stop" would pass a cut answer off as a complete one.
-    FinishReason.CANCELLED: "length",
 }
 
 

@@ -11,9 +11,11 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Final
 
+from semantic.adapters.inbound.errors import RETRY_AFTER_S
 from semantic.adapters.inbound.event_stream import close
 from semantic.adapters.inbound.reuse_headers import BegunAnswer
 from semantic.domain.chat import GenerationEvent, GenerationRequest
+from semantic.domain.errors import PoolExhaustedError
 from semantic.domain.sampling import SEED_BITS
 from semantic.ports.inference import Inference
 
@@ -47,14 +49,19 @@ class SideBySide(AsyncGenerator[Indexed, None]):
         self._reading = 0
 
     async def admit(self) -> None:
-        """Ask for the first answers. If one is refused, so is all.
+        """Ask for the first answers; those that there is no place for come once others are over.
 
         Raises:
-            SemanticError: as the port says.
+            SemanticError: as the port says; that there is no place only if there is none at all.
         """
         try:
             while self._waiting and len(self._running) < AT_ONCE:
-                await self._next()
+                try:
+                    await self._next()
+                except PoolExhaustedError:
+                    if not self._running:
+                        raise
+                    break
         except BaseException:
             await close(self)
             raise
@@ -105,19 +112,34 @@ class SideBySide(AsyncGenerator[Indexed, None]):
     async def _next(self) -> int:
         """Ask for the next answer; its index."""
         index, request = self._waiting.popleft()
-        self._running[index] = BegunAnswer(await self._inference.generate(request))
+        try:
+            self._running[index] = BegunAnswer(await self._inference.generate(request))
+        except PoolExhaustedError:
+            self._waiting.appendleft((index, request))
+            raise
         return index
+
+    async def _next_place(self) -> int | None:
+        """The same, once there is a place for it: the answer that ended may have lost its own.
+
+        None if there is no further one.
+        """
+        while self._waiting:
+            try:
+                return await self._next()
+            except PoolExhaustedError as error:
+                await asyncio.sleep(error.retry_after_s or RETRY_AFTER_S)
+        return None
 
     async def _read(self, index: int) -> None:
         """Pass on one answer after the other."""
         try:
-            while True:
-                async for event in self._running[index]:
-                    self._told.put_nowait((index, event))
-                await self._running[index].aclose()
-                if not self._waiting:
-                    break
-                index = await self._next()
+            following: int | None = index
+            while following is not None:
+                async for event in self._running[following]:
+                    self._told.put_nowait((following, event))
+                await self._running[following].aclose()
+                following = await self._next_place()
         except Exception as error:  # noqa: BLE001 - raised where it is read
             self._told.put_nowait(error)
         self._told.put_nowait(None)

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from sse_starlette import ServerSentEvent
 
-from semantic.adapters.inbound.errors import ErrorReport, ServerStoppingError, report
+from semantic.adapters.inbound.errors import ErrorReport, report
 from semantic.adapters.inbound.event_stream import comment
 from semantic.adapters.inbound.responses.kept_json import Json
 from semantic.adapters.inbound.responses.output import Output
@@ -98,8 +98,6 @@ class Answer:
                 return list(self._output.of(event))
 
     async def _finished(self, finished: Finished) -> Json:
-        if finished.reason is FinishReason.CANCELLED:
-            raise ServerStoppingError("the answer was cut short")
         status = _STATUS[finished.reason]
         cut: Json | None = {"reason": "max_output_tokens"} if status == "incomplete" else None
         whole = self._response.state(
@@ -130,7 +128,6 @@ _STATUS = {
     FinishReason.STOP: "completed",
     FinishReason.TOOL_CALLS: "completed",
     FinishReason.LENGTH: "incomplete",
-    FinishReason.CANCELLED: "incomplete",
 }
 """Of a response that ends so, and of the item that was open then."""
 

@@ -167,9 +167,9 @@ def test_what_fails_before_the_route_is_told_alike(
 class BrokenInference(ScriptedInference):
     async def count(
         self,
-        asked: Conversation | RawPrompt,
-        model: str,
-        asker: Asker = NOBODY,  # noqa: ARG002 - fails
+        asked: Conversation | RawPrompt,  # noqa: ARG002 - fails
+        model: str,  # noqa: ARG002 - the same
+        asker: Asker = NOBODY,  # noqa: ARG002 - the same
     ) -> int:
         raise KeyError("secret")
 

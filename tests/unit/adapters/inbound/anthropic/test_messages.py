@@ -284,7 +284,6 @@ def test_thinking_that_is_omitted_is_signed_and_comes_back(post: Post) -> None:
         (FinishReason.LENGTH, 100, None, "max_tokens"),
         (FinishReason.LENGTH, 99, None, "model_context_window_exceeded"),
         (FinishReason.TOOL_CALLS, 5, None, "tool_use"),
-        (FinishReason.CANCELLED, 5, None, "max_tokens"),
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])

@@ -138,15 +138,36 @@ def test_an_answer_that_fails_fails_all(serve: Serve, telemetry: RecordedTelemet
     assert len(telemetry.events) == 1
 
 
-def test_a_refusal_of_one_is_that_of_all(serve: Serve) -> None:
-    class Full(ScriptedInference):
-        async def generate(self, request: Any) -> Any:
-            if self.requests:
-                raise PoolExhaustedError("full")
-            return await super().generate(request)
+class Narrow(ScriptedChoices):
+    """There are `places`, and every second request finds none for a moment."""
 
-    inference = Full((Pause.FOREVER,))
+    places = 1
+    asked = 0
+
+    async def generate(self, request: Any) -> Any:
+        self.asked += 1
+        if self.asked % 2 != self.places:
+            raise PoolExhaustedError("full", retry_after_s=0.01)
+        return await super().generate(request)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_answers_that_there_is_no_place_for_come_after_the_others(
+    serve: Serve, *, stream: bool
+) -> None:
+    inference = Narrow(scripts=THREE)
+    response = post(serve(inference), n=3, stream=stream)
+    assert response.status_code == 200
+    assert len(inference.requests) == 3
+    assert inference.asked > 3
+    if not stream:
+        assert len(response.json()["choices"]) == 3
+
+
+def test_without_any_place_all_are_refused(serve: Serve) -> None:
+    inference = Narrow(scripts=THREE)
+    inference.places = 0
     with openai.OpenAI(base_url=f"{serve(inference)}/v1", api_key="x", max_retries=0) as api:
         with pytest.raises(openai.RateLimitError):
             api.chat.completions.create(model="scripted", messages=HELLO, n=2, stream=True)
-        assert inference.cancelled.wait(PATIENCE_S)
+        assert not inference.requests
