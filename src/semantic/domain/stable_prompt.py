@@ -34,20 +34,26 @@ class Rule(enum.Enum):
 ALL_RULES = frozenset(Rule)
 
 _BILLING = re.compile(
-    r"^x-anthropic-billing-header:(?:[ \t]*[\w.-]+=[^;\n]*(?:;|(?=\n)|\Z))*[ \t]*\n*", re.MULTILINE
+    r"\A\s*x-anthropic-billing-header:(?:[ \t]*[\w.-]+=[^;\n]*(?:;|(?=\n)|\Z))+[ \t]*\n*"
 )
-"""Fields that end with a semicolon: what follows the last one may be text of the next block."""
+"""Where a system prompt begins with it: fields that end with a semicolon, as what follows the last
+one may be text of the next block."""
 
 _USAGE = r"(?:Token usage|USD budget): \$?[\d.,]+/\$?[\d.,]+; \$?[\d.,]+ remaining"
 _TAGGED = (
     r"<total_tokens>\s*[\d,]+ tokens left\s*</total_tokens>"
     rf"|<system_warning>\s*{_USAGE}\s*</system_warning>"
 )
-_REMINDER = rf"<system-reminder>\s*(?:{_TAGGED}|{_USAGE})\s*</system-reminder>|{_TAGGED}"
-_REMINDERS = re.compile(_REMINDER)
+_REMINDER = (
+    rf"<system-reminder>\s*(?:{_TAGGED}|{_USAGE})\s*</system-reminder>"
+    rf"|^[ \t]*(?:{_TAGGED})[ \t]*$"
+)
+"""On lines of its own: within a sentence it is what somebody says."""
+_REMINDERS = re.compile(_REMINDER, re.MULTILINE)
 _SYSTEM_REMINDERS = re.compile(rf"{_REMINDER}|^{_USAGE}$", re.MULTILINE)
 """Where no user speaks, a line that says nothing else is one, too."""
-_LAST_REMINDER = re.compile(rf"(?:{_REMINDER})\s*\Z")
+_LAST_REMINDER = re.compile(rf"(?:{_REMINDER})\s*\Z", re.MULTILINE)
+_BLANK_LINES = re.compile(r"\A(?:[ \t]*\n)+")
 
 _PARAGRAPH = "\n\n"
 
@@ -103,9 +109,15 @@ def _without_billing(text: str) -> str:
 def _without_reminders(text: str, reminders: re.Pattern[str] = _REMINDERS) -> str:
     first, *others = reminders.split(text)
     for piece in others:
-        before, after = first.rstrip(), piece.lstrip()
+        # What is indented stays so.
+        before, after = first.rstrip(), _BLANK_LINES.sub("", piece)
         first = before + (_PARAGRAPH if before and after else "") + after
     return first
+
+
+def _without_reminders_beside(text: str) -> str:
+    """A user who says nothing else has meant it."""
+    return _without_reminders(text) or text
 
 
 def _without_last_reminder(text: str) -> str:
@@ -119,7 +131,7 @@ _CHANGES: dict[Role, tuple[tuple[Rule, Callable[[str], str]], ...]] = {
         (Rule.BILLING_HEADER, _without_billing),
         (Rule.TOKEN_REMINDERS, partial(_without_reminders, reminders=_SYSTEM_REMINDERS)),
     ),
-    Role.USER: ((Rule.TOKEN_REMINDERS, _without_reminders),),
+    Role.USER: ((Rule.TOKEN_REMINDERS, _without_reminders_beside),),
     Role.ASSISTANT: ((Rule.ANSWER_ENDS, str.rstrip),),
     Role.TOOL: ((Rule.TOKEN_REMINDERS, _without_last_reminder),),
 }

@@ -61,6 +61,17 @@ class TestBillingHeader:
         assert len(contents(ChatMessage(Role.SYSTEM, BILLING.format(1, 2)))) == 1
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x-anthropic-billing-header: is a line that Claude Code adds.",
+        "See\nx-anthropic-billing-header: a=b;",
+    ],
+)
+def test_what_is_said_of_billing_stays(text: str) -> None:
+    assert contents(ChatMessage(Role.SYSTEM, text)) == [text]
+
+
 class TestTokenReminders:
     @pytest.mark.parametrize(
         "note", [LEFT, USAGE, NOTE, f"<system-reminder>{LEFT}</system-reminder>"]
@@ -70,9 +81,28 @@ class TestTokenReminders:
         said = f"hello\n\n{note.format('189,131')}\n"
         assert contents(USER, ChatMessage(role, said)) == ["hello", "hello"]
 
+    @pytest.mark.parametrize(
+        "said",
+        [
+            "Why does my log say <total_tokens>5 tokens left</total_tokens> here?",
+            "<total_tokens>5 tokens left</total_tokens>",
+            "print('<total_tokens>5 tokens left</total_tokens>')\n    return 1",
+        ],
+    )
+    def test_that_a_user_speaks_of_are_no_reminders(self, said: str) -> None:
+        assert contents(ChatMessage(Role.USER, said)) == [said]
+
+    def test_leave_what_is_indented_as_it_is(self) -> None:
+        said = "def f():\n<system_warning>Token usage: 1/2; 1 remaining</system_warning>\n    pass"
+        assert contents(ChatMessage(Role.USER, said)) == ["def f():\n\n    pass"]
+
+    def test_within_what_a_tool_has_returned_are_its_own(self) -> None:
+        said = "log: <total_tokens>5 tokens left</total_tokens>"
+        assert contents(ChatMessage(Role.TOOL, said)) == [said]
+
     @pytest.mark.parametrize("note", [LEFT, USAGE, NOTE])
     def test_in_the_middle_leave_two_paragraphs(self, note: str) -> None:
-        said = f"one\n{note.format(4711)}two\n{note.format(12)}\n\n\nthree"
+        said = f"one\n{note.format(4711)}\ntwo\n{note.format(12)}\n\n\nthree"
         assert contents(ChatMessage(Role.USER, said)) == ["one\n\ntwo\n\nthree"]
 
     def test_that_are_a_message_of_their_own_take_it_along(self) -> None:
