@@ -233,7 +233,7 @@ class Generation:
             text=TextStream(self._tokenizer.decoder(), request.sampling.stop, self._parser(answer)),
             stop_tokens=self._stop_tokens(request.sampling),
             emit=events.post,
-            chain=Chain(named=agent is not None or answer.request.tenant == PUBLIC),
+            chain=Chain(named=agent is not None or request.keeps or request.tenant == PUBLIC),
             constraint=answer.constraint,
         )
         stream = AnswerStream(cancel=lambda: self._engine.cancel(answer.sequence))

@@ -57,7 +57,9 @@ class Comparison:
         if obstacle is None and known and known.reusable - self.near < cached < known.reusable:
             obstacle = MissCause.ALIGNED
         found = told(known, cached, started.warm_tokens, obstacle)
-        if self.otherwise and found.cause is MissCause.NEW:
+        # Where nothing was expected, what is reused is somebody else's.
+        unknown = known is None and found.cause is MissCause.CONTINUED
+        if self.otherwise and (unknown or found.cause is MissCause.NEW):
             return replace(found, cause=self.otherwise)
         return found
 
@@ -86,8 +88,9 @@ class MissReport:
             known: Expectation | None = expected(now, before)
         else:
             known = await self._by_record(prompt.said, now, turn, prompt)
-        elsewhere = MissCause.OTHER_MODEL if turn.elsewhere else None
-        return Comparison(now, known, elsewhere, self._near)
+        named = MissCause.NEW if turn.agent else None
+        otherwise = MissCause.OTHER_MODEL if turn.elsewhere else named
+        return Comparison(now, known, otherwise, self._near)
 
     def answered(
         self,

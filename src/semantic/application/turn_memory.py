@@ -54,7 +54,11 @@ class TurnMemory:
             known = self._recent.branches(asker.tenant)
             return OpenTurn(asker.tenant, None, known)
         agent = await self._agents.open(asker.agent, asker.tenant)
-        return OpenTurn(asker.tenant, agent, agent.record.branches, agent.elsewhere)
+        known = agent.record.branches
+        if not known:
+            # Somebody may have begun without a name.
+            known = self._recent.branches(asker.tenant)
+        return OpenTurn(asker.tenant, agent, known, agent.elsewhere)
 
     def close(self, turn: OpenTurn) -> None:
         """The turn is over."""

@@ -118,7 +118,8 @@ class GenerationRequest:
     With `sampling.max_tokens` 0 the prompt is computed and remembered, and nothing is answered.
     With `json` the text of the answer is held to a form. With `as_fits` an answer for which there
     is less room than `sampling.max_tokens` is shorter; else it is refused. `compared_to` is an
-    earlier request, with which it is to be compared where what is reused is told.
+    earlier request, with which it is to be compared where what is reused is told. With `keeps` its
+    blocks are written as a named agent's are.
     """
 
     request_id: RequestId
@@ -130,6 +131,7 @@ class GenerationRequest:
     json: JsonAnswer | None = None
     as_fits: bool = False
     compared_to: RequestId | None = None
+    keeps: bool = False
 
     @property
     def asker(self) -> Asker:

@@ -91,12 +91,12 @@ def told(
 ) -> Reuse:
     """What is told of a prompt of which so many tokens are reused.
 
-    `obstacle` is what the engine found in the way of more. Without an expectation nothing is known
-    of the conversation, whoever else's prompt begins like it.
+    `obstacle` is what the engine found in the way of more; without an expectation, and without
+    that, what it knew was all.
     """
     hot = cached - warm
     if expectation is None:
-        cause = obstacle or MissCause.NEW
+        cause = obstacle or (MissCause.CONTINUED if cached else MissCause.NEW)
         return Reuse(hot, warm, cached, cause)
     difference = max(expectation.difference, cached)
     if cached < expectation.reusable:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import structlog
 from starlette.requests import Request
 
 from semantic.adapters.inbound.caller import caller_of
@@ -23,7 +22,6 @@ from semantic.adapters.inbound.responses.request import ResponseRequest
 from semantic.adapters.inbound.responses.resource import Response, encoded
 from semantic.adapters.inbound.responses.surroundings import Surroundings
 from semantic.adapters.inbound.responses.toolbox import Toolbox
-from semantic.domain.agent import AgentId
 from semantic.domain.chat import GenerationRequest, Started
 from semantic.domain.ids import RequestId, TenantId
 from semantic.domain.stored_response import ResponseId, StoredResponse
@@ -58,16 +56,18 @@ class Turn:
             InvalidRequestError: naming the field that is wrong.
         """
         compared = self.body.compared_with
+        names = BodyNames(cache_key=self.body.prompt_cache_key, user=self.body.user)
         return GenerationRequest(
             # By the name that later requests compare themselves with.
             request_id=RequestId(self.response.id),
             model=self.body.model,
             prompt=self.body.conversation_of((*self.past.items, *self.new), self.tools),
             sampling=self.body.sampling(),
-            agent=self._agent(request),
+            agent=agent_of(request, names),
             tenant=self.tenant,
             json=self.body.form(),
             compared_to=RequestId(compared) if compared else None,
+            keeps=self.kept,
         )
 
     def answer(self, around: Surroundings) -> Answer:
@@ -83,15 +83,6 @@ class Turn:
             return diagnosis(self.response.echo, self.compared, started)
 
         return Answer(self.response, around.clock, keep if self.kept else None, diagnose)
-
-    def _agent(self, request: Request) -> AgentId | None:
-        """Who is named; else a chain of responses is remembered under its first one's name."""
-        names = BodyNames(cache_key=self.body.prompt_cache_key, user=self.body.user)
-        agent = agent_of(request, names)
-        if agent is None and (self.kept or self.past.last):
-            agent = AgentId.parse(self.first, field="previous_response_id")
-            structlog.contextvars.bind_contextvars(agent=agent.key)
-        return agent
 
     def _link(self, whole: Json) -> StoredResponse:
         return StoredResponse(

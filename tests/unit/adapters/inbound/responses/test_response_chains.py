@@ -121,15 +121,15 @@ def test_a_chain_of_thousands_is_read_once_each(
 
 
 class TestAgent:
-    def test_a_chain_is_remembered_under_its_first_response(
+    def test_a_chain_that_names_nobody_is_kept_without_an_agent(
         self, plays: Plays, sdk: openai.OpenAI
     ) -> None:
         inference = plays(*answer("x"))
         first = sdk.responses.create(model=MODEL, input="1")
         second = sdk.responses.create(model=MODEL, input="2", previous_response_id=first.id)
         sdk.responses.create(model=MODEL, input="3", previous_response_id=second.id, store=False)
-        agents = [request.agent for request in inference.requests]
-        assert [agent and agent.name for agent in agents] == [first.id] * 3
+        assert [request.agent for request in inference.requests] == [None] * 3
+        assert [request.keeps for request in inference.requests] == [True, True, False]
 
     def test_who_is_named_is_remembered_by_that_name(
         self, plays: Plays, sdk: openai.OpenAI
