@@ -87,6 +87,25 @@ def closed(schema: dict[str, Json]) -> dict[str, Json]:
     return found
 
 
+def outlined(schema: dict[str, Json]) -> dict[str, Json]:
+    """What of an object's schema can be held whatever else it says: which properties there are."""
+    properties = schema.get("properties")
+    if not isinstance(properties, dict):
+        return ANY_OBJECT
+    told: dict[str, Json] = {
+        name: {"type": "string"} if isinstance(one, dict) and one.get("type") == "string" else {}
+        for name, one in properties.items()
+    }
+    required = schema.get("required")
+    names = required if isinstance(required, list) else []
+    return {
+        "type": "object",
+        "properties": told,
+        "required": [name for name in names if isinstance(name, str)],
+        "additionalProperties": not told or not all(name in told for name in names),
+    }
+
+
 def _within(value: Json, key: str = "") -> Json:
     """The same with bounds that the compiler knows: within those that are beyond."""
     if isinstance(value, dict):
