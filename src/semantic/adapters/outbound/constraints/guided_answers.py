@@ -57,7 +57,7 @@ class GuidedAnswers:
         self._telemetry = telemetry
         self._lock = threading.Lock()
         self._vocabulary: Vocabulary | None = None
-        self._compiled: OrderedDict[_Key, GuidedConstraint] = OrderedDict()
+        self._compiled: OrderedDict[_Key, GuidedConstraint | InvalidRequestError] = OrderedDict()
         self._forms: OrderedDict[tuple[str, str], CallForm] = OrderedDict()
 
     def of(
@@ -71,13 +71,17 @@ class GuidedAnswers:
         with self._lock:
             if key in self._compiled:
                 self._compiled.move_to_end(key)
-                return self._compiled[key]
-        made = self._made(use, json, reasons=reasons)
+                return _granted(self._compiled[key])
+        made: GuidedConstraint | InvalidRequestError
+        try:
+            made = self._made(use, json, reasons=reasons)
+        except InvalidRequestError as error:
+            made = error  # finding out takes as long as compiling
         with self._lock:
             self._compiled[key] = made
             while len(self._compiled) > _KEPT:
                 self._compiled.popitem(last=False)
-        return made
+        return _granted(made)
 
     def _made(self, use: ToolUse, json: JsonAnswer | None, *, reasons: bool) -> GuidedConstraint:
         schema = _answered(json)
@@ -116,19 +120,15 @@ class GuidedAnswers:
         return made
 
     def _held(self, tool: Tool) -> CallForm:
-        try:
-            schema = closed(parsed(tool.parameters))
-        except SchemaError as error:
-            self._warn(tool, str(error))
-            return CallForm(tool, ANY_OBJECT)
-        whole = CallForm(tool, schema)
+        tries = [CallForm(tool, outlined(tool.parameters)), CallForm(tool, ANY_OBJECT)]
         reason = None
-        for tried in (
-            whole,
-            replace(whole, lenient=True),
-            CallForm(tool, outlined(schema)),
-            CallForm(tool, ANY_OBJECT),
-        ):
+        try:
+            whole = CallForm(tool, closed(parsed(tool.parameters)))
+            tries = [whole, replace(whole, lenient=True), *tries]
+        except SchemaError as error:
+            reason = str(error)
+        tried = tries[-1]
+        for tried in tries:
             try:
                 unheld = self._checked(tried)
             except (GrammarError, SchemaError) as error:
@@ -137,7 +137,7 @@ class GuidedAnswers:
                 reason = reason or unheld
                 break
         if reason is not None:
-            self._warn(tool, reason)
+            self._telemetry.warning("tool_schema_not_held", tool=tool.name, reason=reason)
         return tried
 
     def _checked(self, form: CallForm) -> str | None:
@@ -148,15 +148,19 @@ class GuidedAnswers:
             return None
         return unheld(form.schema, TaggedArguments(form.tool), syntax.calls.tags)
 
-    def _warn(self, tool: Tool, reason: str) -> None:
-        self._telemetry.warning("tool_schema_not_held", tool=tool.name, reason=reason)
-
     def _known(self) -> Vocabulary:
         """Made once, with the first that is asked for: it takes a second, and many never ask."""
         with self._lock:
             if self._vocabulary is None:
                 self._vocabulary = vocabulary(self._tokenizer, self._size)
             return self._vocabulary
+
+
+def _granted(made: GuidedConstraint | InvalidRequestError) -> GuidedConstraint:
+    if isinstance(made, InvalidRequestError):
+        # Not the same error: each is raised with a way of its own.
+        raise InvalidRequestError(str(made), field=made.field) from made
+    return made
 
 
 def _answered(json: JsonAnswer | None) -> dict[str, Json] | None:

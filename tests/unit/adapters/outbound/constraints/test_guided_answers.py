@@ -2,7 +2,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from random import Random
 
@@ -228,6 +228,43 @@ def test_as_many_properties_as_are_let_in_are_held() -> None:
         '<tool_call>\n{"name": "f", "arguments": {"p3": 1, "p998": 2}}\n</tool_call>'
     )
     assert not found.begins('<tool_call>\n{"name": "f", "arguments": {"p3": 1, "q')
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "array", "minItems": 10**6},
+        {"prefixItems": [{"properties": {f"{n}": {} for n in range(999)}} for _ in range(15)]},
+    ],
+)
+def test_what_takes_long_is_refused_at_once(schema: dict[str, object]) -> None:
+    begin = time.monotonic()
+    with pytest.raises(InvalidRequestError):
+        COMPILED.of(NO_TOOLS, JsonAnswer(json.dumps(schema)), reasons=False)
+    assert time.monotonic() - begin < 1
+
+
+def test_a_refusal_is_remembered() -> None:
+    made = GuidedAnswers(tokenizer(), 300, RecordedTelemetry())
+    refused = JsonAnswer('{"type": "string", "pattern": "(?=a)b"}')
+    errors = []
+    for _ in range(3):
+        with pytest.raises(InvalidRequestError) as caught:
+            made.of(NO_TOOLS, refused, reasons=False)
+        assert caught.value.field == "response_format"
+        errors.append(caught.value.__cause__)
+    assert errors[0] is errors[1] is errors[2]
+
+
+def test_of_a_schema_beyond_the_limits_a_tools_arguments_are_there() -> None:
+    schema = {
+        "properties": {"a": {"type": "array", "minItems": 10**6}, "b": {"type": "string"}},
+        "required": ["b"],
+    }
+    found = answers(ToolUse((Tool("f", parameters=json.dumps(schema)),), Calling.REQUIRED))
+    opening = '<tool_call>\n{"name": "f", "arguments": {'
+    assert found.takes(opening + '"a": [], "b": "x"}}\n</tool_call>')
+    assert not found.begins(opening + "}")
 
 
 def test_bounds_of_64_bits_are_held() -> None:
