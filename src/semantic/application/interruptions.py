@@ -8,7 +8,7 @@ from semantic.application.engine_job import Job
 from semantic.application.prefix_loading import PrefixLoading
 from semantic.application.unfinished_jobs import UnfinishedJobs
 from semantic.application.waiting_jobs import WaitingJobs
-from semantic.domain.errors import EngineError
+from semantic.domain.errors import EngineError, InvalidRequestError
 from semantic.ports.model_executor import ModelExecutor
 from semantic.ports.telemetry import Telemetry
 
@@ -67,10 +67,13 @@ class Interruptions:
             self._jobs.fail(self._jobs.in_engine(), error)
             raise
         suspects = error.suspects if isinstance(error, EngineError) else ()
+        # What was asked for does not get better by being tried again.
+        asked = error.__cause__ if isinstance(error.__cause__, InvalidRequestError) else None
         for job in self._jobs.in_engine():
-            job.strikes += not suspects or job.sequence.id in suspects
-            if job.strikes >= _MOST_STRIKES:
-                self._jobs.fail((job,), error)
+            suspected = not suspects or job.sequence.id in suspects
+            job.strikes += suspected
+            if job.strikes >= _MOST_STRIKES or (asked and suspected):
+                self._jobs.fail((job,), asked or error)
             else:
                 self._waiting.again(job)
 

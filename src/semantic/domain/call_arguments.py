@@ -66,10 +66,10 @@ class _TaggedReader:
         if not isinstance(value, int):
             return "", Reading.WAITS
         mark = self._tags.end.strip()
-        end = raw.text.find(mark, value)
-        if end < 0:
-            return "", Reading.WAITS
         key = raw.text[begun:named].strip()
+        end = self._arguments.end(key, raw.text, value, mark)
+        if end is None:
+            return "", Reading.WAITS
         told = self._told(key, raw.text[value:end])
         raw.take(end + len(mark))
         return told, Reading.ON

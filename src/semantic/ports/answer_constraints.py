@@ -14,12 +14,16 @@ class TokenMask(Protocol):
 
         Raises:
             EngineError: if it could not be allowed.
+            InvalidRequestError: naming the field, if the form turns out to be too large.
         """
 
     def allowed(self) -> bytes | None:
         """The tokens that may come next: bit i % 8 of byte i // 8 for token i. Never none.
 
         None if all may.
+
+        Raises:
+            InvalidRequestError: naming the field, if the form turns out to be too large.
         """
 
 

@@ -12,7 +12,7 @@ from semantic.application.engine_job import Job, JobEnded, JobFailed
 from semantic.application.scheduler import SchedulerLimits
 from semantic.domain.block import PartKind
 from semantic.domain.chat import FinishReason
-from semantic.domain.errors import EngineError, PoolExhaustedError
+from semantic.domain.errors import EngineError, InvalidRequestError, PoolExhaustedError
 from semantic.domain.ids import AgentKey, SequenceId
 from semantic.domain.sequence import SequenceState
 from semantic.domain.step_plan import StepPlan, StepResult
@@ -275,6 +275,8 @@ class Poisoned(ScriptedExecutor):
     poison: Callable[[StepPlan], SequenceId | None]
     batches: Callable[[], tuple[tuple[SequenceId, ...], ...]]
     times: int = 1000
+    cause: Exception | None = None
+    guilty_alone: bool = False
 
     def run(self, plan: StepPlan) -> StepResult:
         guilty = self.poison(plan)
@@ -283,7 +285,8 @@ class Poisoned(ScriptedExecutor):
             self._broken = True
             (batch,) = (one for one in self.batches() if guilty in one)
             suspects = tuple(key for key in batch if key in plan.decode) or (guilty,)
-            raise EngineError("the script says that this step fails", suspects=suspects)
+            suspects = (guilty,) if self.guilty_alone else suspects
+            raise EngineError("the script says so", suspects=suspects) from self.cause
         return super().run(plan)
 
 
@@ -318,6 +321,22 @@ class TestPoison:
         assert listeners[0].answer() == right_answer(prompt_of(300, 0), 8)
         assert listeners[2].answer() == right_answer(prompt_of(300, 2), 8)
         assert bench.names().count("step_failed") == 2
+        bench.close()
+
+    def test_what_was_asked_for_is_not_tried_again(self) -> None:
+        bench = self.bench(decoding_of(2), 1000)
+        executor = bench.parts.executor
+        assert isinstance(executor, Poisoned)
+        executor.cause = InvalidRequestError("too much", field="tools")
+        executor.guilty_alone = True
+        listeners = [bench.accept(prompt_of(300, seed))[1] for seed in range(3)]
+        bench.settle()
+        end = listeners[1].last()
+        assert isinstance(end, JobFailed)
+        assert end.error is executor.cause
+        assert listeners[0].answer() == right_answer(prompt_of(300, 0), 8)
+        assert listeners[2].answer() == right_answer(prompt_of(300, 2), 8)
+        assert bench.names().count("step_failed") == 1
         bench.close()
 
     def test_what_fails_once_is_nobodys_end(self) -> None:

@@ -299,6 +299,22 @@ class TestTaggedArguments:
         tool = Tool("t", parameters='{"properties": {"a": ' + schema + "}}")
         assert TaggedArguments(tool).read("a", value) == told
 
+    @pytest.mark.parametrize(
+        ("schema", "raw", "told"),
+        [
+            ("{}", '"a </parameter> b"\n</parameter>\n', '"a </parameter> b"'),
+            ("{}", '["\\"</parameter>", 1]</parameter>', '["\\"</parameter>", 1]'),
+            ("{}", '5" long</parameter>\n', '"5\\" long"'),
+            ('{"type": "string"}', '"a\n</parameter>\n', '"\\"a"'),
+        ],
+    )
+    def test_a_value_ends_where_json_holds_no_mark(self, schema: str, raw: str, told: str) -> None:
+        tool = Tool("t", parameters='{"properties": {"a": ' + schema + "}}")
+        text = f"<tool_call>\n<function=t>\n<parameter=a>\n{raw}</function>\n</tool_call>"
+        answer = read(SYNTAXES["Qwen 3.5"], text, use=ToolUse((tool,)))
+        assert answer.calls == [("t", '{"a": ' + told + "}")]
+        assert answer.content == ""
+
     @given(
         value=st.recursive(
             st.none() | st.booleans() | st.integers() | st.text(),

@@ -10,23 +10,39 @@ from collections import OrderedDict
 from dataclasses import replace
 from typing import Final
 
-from semantic.adapters.outbound.constraints.grammar import AnswerForm, CallForm, written
+from semantic.adapters.outbound.constraints.call_rules import CallForm
+from semantic.adapters.outbound.constraints.grammar import (
+    AnswerForm,
+    arguments_alone,
+    json_alone,
+    written,
+)
 from semantic.adapters.outbound.constraints.schemas import (
     ANY_OBJECT,
     Json,
     SchemaError,
     closed,
+    outlined,
     parsed,
 )
-from semantic.adapters.outbound.constraints.token_mask import GrammarError, GuidedConstraint
+from semantic.adapters.outbound.constraints.tagged_forms import unheld
+from semantic.adapters.outbound.constraints.token_mask import (
+    GrammarError,
+    GuidedConstraint,
+    check,
+)
 from semantic.adapters.outbound.constraints.vocabulary import Vocabulary, vocabulary
+from semantic.domain.answer_syntax import Arguments
 from semantic.domain.errors import InvalidRequestError
+from semantic.domain.tagged_arguments import TaggedArguments
 from semantic.domain.tools import Calling, JsonAnswer, Tool, ToolUse
 from semantic.ports.telemetry import Telemetry
 from semantic.ports.tokenizer import Tokenizer
 
 _KEPT: Final = 64
 """Compiled grammars: more than agents with tools of their own run at once; some MB each."""
+_TOOLS_KEPT: Final = 1024
+"""Tools that are known to be held, or how far: all of those agents."""
 
 _Key = tuple[tuple[tuple[str, str], ...], Calling, bool, JsonAnswer | None, bool]
 """All that a grammar depends on: what tools are for is no part of it."""
@@ -41,7 +57,8 @@ class GuidedAnswers:
         self._telemetry = telemetry
         self._lock = threading.Lock()
         self._vocabulary: Vocabulary | None = None
-        self._compiled: OrderedDict[_Key, GuidedConstraint] = OrderedDict()
+        self._compiled: OrderedDict[_Key, GuidedConstraint | InvalidRequestError] = OrderedDict()
+        self._forms: OrderedDict[tuple[str, str], CallForm] = OrderedDict()
 
     def of(
         self, use: ToolUse, json: JsonAnswer | None, *, reasons: bool
@@ -54,70 +71,82 @@ class GuidedAnswers:
         with self._lock:
             if key in self._compiled:
                 self._compiled.move_to_end(key)
-                return self._compiled[key]
-        made = self._made(use, json, reasons=reasons)
+                return _granted(self._compiled[key])
+        made: GuidedConstraint | InvalidRequestError
+        try:
+            made = self._made(use, json, reasons=reasons)
+        except InvalidRequestError as error:
+            made = error  # finding out takes as long as compiling
         with self._lock:
             self._compiled[key] = made
             while len(self._compiled) > _KEPT:
                 self._compiled.popitem(last=False)
-        return made
+        return _granted(made)
 
     def _made(self, use: ToolUse, json: JsonAnswer | None, *, reasons: bool) -> GuidedConstraint:
         schema = _answered(json)
         calls = tuple(map(self._form, use.callable))
-        form = AnswerForm(calls, use.calling, use.parallel, schema, reasons)
+        known, syntax = self._known(), self._tokenizer.syntax
         try:
-            return self._compile(form)
+            if schema is not None:
+                check(known.tokenizer, json_alone(schema))
+        except GrammarError as error:
+            raise _refused(error) from error
+        form = AnswerForm(calls, use.calling, use.parallel, schema, reasons)
+        grammar = written(form, syntax, known.special)
+        field = "tools" if calls else "response_format"
+        try:
+            return GuidedConstraint(known.tokenizer, grammar, self._tokenizer.stop_tokens, field)
         except GrammarError as error:
             if not calls:
                 raise _refused(error) from error
-        if schema is not None:
-            self._check(schema, reasons=reasons)
-        held = replace(form, calls=tuple(map(self._held, calls)))
-        try:
-            return self._compile(held)
-        except GrammarError as error:
             # Each by itself can be held, all together are too much.
             raise InvalidRequestError(
-                f"the tools together are too large: {error}", field="tools"
+                f"the tools together are too large: {error}", field=field
             ) from error
 
-    def _check(self, schema: dict[str, Json], *, reasons: bool) -> None:
-        """See that it is not the answer's own schema that fails."""
-        try:
-            self._compile(AnswerForm((), Calling.AUTO, parallel=True, json=schema, reasons=reasons))
-        except GrammarError as error:
-            raise _refused(error) from error
-
     def _form(self, tool: Tool) -> CallForm:
-        """A tool as it is meant, or with any arguments if there is no making sense of it."""
-        try:
-            return CallForm(tool.name, closed(parsed(tool.parameters)))
-        except SchemaError as error:
-            self._telemetry.warning("tool_schema_not_held", tool=tool.name, reason=str(error))
-            return CallForm(tool.name, ANY_OBJECT)
+        """As much of a tool as can be held: agents come with the same ones again and again."""
+        key = (tool.name, tool.parameters)
+        with self._lock:
+            if key in self._forms:
+                self._forms.move_to_end(key)
+                return self._forms[key]
+        made = self._held(tool)
+        with self._lock:
+            self._forms[key] = made
+            while len(self._forms) > _TOOLS_KEPT:
+                self._forms.popitem(last=False)
+        return made
 
-    def _held(self, form: CallForm) -> CallForm:
-        """As much of it as can be held."""
-        reason = ""
-        for tried in (form, replace(form, lenient=True)):
-            alone = AnswerForm((tried,), Calling.REQUIRED, parallel=False, json=None, reasons=False)
+    def _held(self, tool: Tool) -> CallForm:
+        tries = [CallForm(tool, outlined(tool.parameters)), CallForm(tool, ANY_OBJECT)]
+        reason = None
+        try:
+            whole = CallForm(tool, closed(parsed(tool.parameters)))
+            tries = [whole, replace(whole, lenient=True), *tries]
+        except SchemaError as error:
+            reason = str(error)
+        tried = tries[-1]
+        for tried in tries:
             try:
-                self._compile(alone)
-            except GrammarError as error:
+                unheld = self._checked(tried)
+            except (GrammarError, SchemaError) as error:
                 reason = reason or str(error)
             else:
+                reason = reason or unheld
                 break
-        else:
-            tried = CallForm(form.name, ANY_OBJECT)
-        if tried is not form:
-            self._telemetry.warning("tool_schema_not_held", tool=form.name, reason=reason)
+        if reason is not None:
+            self._telemetry.warning("tool_schema_not_held", tool=tool.name, reason=reason)
         return tried
 
-    def _compile(self, form: AnswerForm) -> GuidedConstraint:
-        known = self._known()
-        grammar = written(form, self._tokenizer.syntax, known.special)
-        return GuidedConstraint(known.tokenizer, grammar, self._tokenizer.stop_tokens)
+    def _checked(self, form: CallForm) -> str | None:
+        """See that a tool can be held so; what of it is left out."""
+        known, syntax = self._known(), self._tokenizer.syntax
+        check(known.tokenizer, arguments_alone(form, syntax, known.special))
+        if syntax.harmony or syntax.calls.arguments is not Arguments.TAGGED:
+            return None
+        return unheld(form.schema, TaggedArguments(form.tool), syntax.calls.tags)
 
     def _known(self) -> Vocabulary:
         """Made once, with the first that is asked for: it takes a second, and many never ask."""
@@ -125,6 +154,13 @@ class GuidedAnswers:
             if self._vocabulary is None:
                 self._vocabulary = vocabulary(self._tokenizer, self._size)
             return self._vocabulary
+
+
+def _granted(made: GuidedConstraint | InvalidRequestError) -> GuidedConstraint:
+    if isinstance(made, InvalidRequestError):
+        # Not the same error: each is raised with a way of its own.
+        raise InvalidRequestError(str(made), field=made.field) from made
+    return made
 
 
 def _answered(json: JsonAnswer | None) -> dict[str, Json] | None:

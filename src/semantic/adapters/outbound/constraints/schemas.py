@@ -13,6 +13,10 @@ MOST_CHARACTERS: Final = 512 * 1024
 """Of one schema. All tools of a coding agent together have a tenth of that."""
 MOST_PROPERTIES: Final = 1_000
 """Of one object: compiling takes 0.1 s for these, and by the square of their number."""
+MOST_TOGETHER: Final = 4 * MOST_PROPERTIES
+"""Keys of all objects that stand in one schema: compiling them takes some tenths of a second."""
+MOST_NEEDED: Final = 1_000
+"""Items that have to be there: the first step takes some ms for so many."""
 MOST_DEPTH: Final = 64
 """The compiler gives up at a depth of 128 of the whole, in which this is embedded."""
 
@@ -87,6 +91,31 @@ def closed(schema: dict[str, Json]) -> dict[str, Json]:
     return found
 
 
+def outlined(text: str) -> dict[str, Json]:
+    """What of an object's schema can be held whatever else it says: which properties there are."""
+    try:
+        schema: Json = json.loads(text) if len(text) <= MOST_CHARACTERS else None
+    except (ValueError, RecursionError):
+        return ANY_OBJECT
+    properties = schema.get("properties") if isinstance(schema, dict) else None
+    if not isinstance(schema, dict) or not isinstance(properties, dict):
+        return ANY_OBJECT
+    if len(properties) > MOST_PROPERTIES:
+        return ANY_OBJECT
+    told: dict[str, Json] = {
+        name: {"type": "string"} if isinstance(one, dict) and one.get("type") == "string" else {}
+        for name, one in properties.items()
+    }
+    required = schema.get("required")
+    names = required if isinstance(required, list) else []
+    return {
+        "type": "object",
+        "properties": told,
+        "required": [name for name in names if isinstance(name, str)],
+        "additionalProperties": not told or not all(name in told for name in names),
+    }
+
+
 def _within(value: Json, key: str = "") -> Json:
     """The same with bounds that the compiler knows: within those that are beyond."""
     if isinstance(value, dict):
@@ -105,6 +134,7 @@ def _closed(schema: Json) -> Json:
 def _check(schema: Json) -> None:
     """Walk all of it, without recursion."""
     left: list[tuple[Json, int]] = [(schema, 1)]
+    together = 0
     while left:
         value, depth = left.pop()
         if depth > MOST_DEPTH:
@@ -112,10 +142,13 @@ def _check(schema: Json) -> None:
         if isinstance(value, dict):
             if len(value) > MOST_PROPERTIES:
                 raise SchemaError(f"an object of the schema has more than {MOST_PROPERTIES} keys")
+            together += len(value)
             _check_numbers(value)
             left += [(one, depth + 1) for one in value.values()]
         elif isinstance(value, list):
             left += [(one, depth + 1) for one in value if isinstance(one, dict | list)]
+    if together > MOST_TOGETHER:
+        raise SchemaError(f"the schema has more than {MOST_TOGETHER} keys in all")
 
 
 def _check_numbers(schema: dict[str, Json]) -> None:
@@ -124,6 +157,10 @@ def _check_numbers(schema: dict[str, Json]) -> None:
     for value in [schema.get("const"), *(choices if isinstance(choices, list) else [])]:
         if isinstance(value, int | float) and abs(value) > MOST_EXACT:
             raise SchemaError(f"{value} is beyond the numbers that are exact")
+    for least in ("minItems", "minProperties"):
+        value = schema.get(least)
+        if isinstance(value, int | float) and value > MOST_NEEDED:
+            raise SchemaError(f"{least} is more than {MOST_NEEDED}")
     for least in ("minimum", "exclusiveMinimum"):
         value = schema.get(least)
         if isinstance(value, int | float) and value >= MOST_BOUND:

@@ -2,7 +2,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from random import Random
 
@@ -14,6 +14,7 @@ from tests.fakes.byte_tokenizer import ByteTokenizer
 from tests.fakes.recorded_telemetry import RecordedTelemetry
 
 from semantic.adapters.outbound.constraints.guided_answers import GuidedAnswers
+from semantic.adapters.outbound.constraints.schemas import MOST_PROPERTIES
 from semantic.domain.answer_syntax import (
     HERMES,
     AnswerSyntax,
@@ -24,7 +25,7 @@ from semantic.domain.answer_syntax import (
 from semantic.domain.errors import EngineError, InvalidRequestError
 from semantic.domain.ids import TokenId
 from semantic.domain.tools import NO_TOOLS, Calling, JsonAnswer, Tool, ToolUse
-from semantic.ports.answer_constraints import Constraint
+from semantic.ports.answer_constraints import Constraint, TokenMask
 
 WEATHER = Tool(
     "get_weather",
@@ -111,6 +112,12 @@ class Answers:
                 return None
             mask.accept(token)
         return allows(mask.allowed(), end)
+
+
+def follow(mask: TokenMask, tokens: Sequence[TokenId]) -> None:
+    for token in tokens:
+        mask.allowed()
+        mask.accept(token)
 
 
 def allows(mask: bytes | None, token: TokenId) -> bool:
@@ -200,6 +207,66 @@ def test_numbers_that_would_be_taken_for_others_are_refused(schema: dict[str, ob
     assert caught.value.field == "response_format"
 
 
+def test_a_form_that_breaks_in_its_first_steps_is_refused() -> None:
+    big = {"type": "integer", "multipleOf": 99991, "minimum": 3, "maximum": 10**12}
+    for reasons in (False, True):
+        made = GuidedAnswers(tokenizer(THINKING), 300, RecordedTelemetry())
+        with pytest.raises(InvalidRequestError) as caught:
+            made.of(NO_TOOLS, JsonAnswer(json.dumps(big)), reasons=reasons)
+        assert caught.value.field == "response_format"
+
+
+def test_as_many_properties_as_are_let_in_are_held() -> None:
+    schema = {
+        "type": "object",
+        "properties": {f"p{n}": {"type": "integer"} for n in range(MOST_PROPERTIES)},
+    }
+    text = json.dumps(schema)
+    assert answers(form=JsonAnswer(text)).takes('{"p7": 1, "p999": 2}')
+    found = answers(ToolUse((Tool("f", parameters=text),)))
+    assert found.takes(
+        '<tool_call>\n{"name": "f", "arguments": {"p3": 1, "p998": 2}}\n</tool_call>'
+    )
+    assert not found.begins('<tool_call>\n{"name": "f", "arguments": {"p3": 1, "q')
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "array", "minItems": 10**6},
+        {"prefixItems": [{"properties": {f"{n}": {} for n in range(999)}} for _ in range(15)]},
+    ],
+)
+def test_what_takes_long_is_refused_at_once(schema: dict[str, object]) -> None:
+    begin = time.monotonic()
+    with pytest.raises(InvalidRequestError):
+        COMPILED.of(NO_TOOLS, JsonAnswer(json.dumps(schema)), reasons=False)
+    assert time.monotonic() - begin < 1
+
+
+def test_a_refusal_is_remembered() -> None:
+    made = GuidedAnswers(tokenizer(), 300, RecordedTelemetry())
+    refused = JsonAnswer('{"type": "string", "pattern": "(?=a)b"}')
+    errors = []
+    for _ in range(3):
+        with pytest.raises(InvalidRequestError) as caught:
+            made.of(NO_TOOLS, refused, reasons=False)
+        assert caught.value.field == "response_format"
+        errors.append(caught.value.__cause__)
+    assert errors[0] is errors[1] is errors[2]
+
+
+def test_of_a_schema_beyond_the_limits_a_tools_arguments_are_there() -> None:
+    schema = {
+        "properties": {"a": {"type": "array", "minItems": 10**6}, "b": {"type": "string"}},
+        "required": ["b"],
+    }
+    found = answers(ToolUse((Tool("f", parameters=json.dumps(schema)),), Calling.REQUIRED))
+    opening = '<tool_call>\n{"name": "f", "arguments": {'
+    assert found.takes(opening + '"a": [], "b": "x"}}\n</tool_call>')
+    assert not found.begins(opening + "}")
+
+
 def test_bounds_of_64_bits_are_held() -> None:
     schema = {"type": "integer", "minimum": -(2**63), "maximum": 2**64 - 1}
     assert answers(form=JsonAnswer(json.dumps(schema))).takes("-12")
@@ -281,7 +348,7 @@ class TestMarksThatAreTokens:
 class TestTaggedArguments:
     OPENING = "<tool_call>\n<function=get_weather>\n"
     CLOSING = "</function>\n</tool_call>"
-    TOWN = "<parameter=town>\nBonn, </parameter> \n{é}\n</parameter>\n"
+    TOWN = "<parameter=town>\nBonn, </parameters> \n{é}\n</parameter>\n"
 
     def found(self, *tools: Tool) -> Answers:
         return answers(ToolUse(tools or TOOLS, Calling.REQUIRED), tokens=tokenizer(QWEN))
@@ -438,6 +505,24 @@ class TestMasks:
         assert constraint is not None
         with pytest.raises(EngineError):
             constraint.begin().accept(TokenId(ord("x")))
+
+    def test_break_with_the_field_to_change(self) -> None:
+        """What is too much may show only in the middle of an answer."""
+        big = {"type": "integer", "multipleOf": 99991, "minimum": 3, "maximum": 10**12}
+        late = {"type": "array", "prefixItems": [*[{"type": "boolean"}] * 20, big], "minItems": 21}
+        tokens = tokenizer()
+        made = GuidedAnswers(tokens, len(tokens.pieces), RecordedTelemetry())
+        use = ToolUse((Tool("f", parameters=json.dumps({"properties": {"a": late}})),))
+        for told, form, field, begin in (
+            (NO_TOOLS, JsonAnswer(json.dumps(late)), "response_format", ""),
+            (use, None, "tools", '<tool_call>\n{"name": "f", "arguments": {"a": '),
+        ):
+            constraint = made.of(told, form, reasons=False)
+            assert constraint is not None
+            mask = constraint.begin()
+            with pytest.raises(InvalidRequestError) as caught:
+                follow(mask, tokens.encode(begin + "[" + "true, " * 20 + "99991]"))
+            assert caught.value.field == field
 
     def test_cover_all_that_the_model_has_logits_for(self) -> None:
         """Models have more logits than tokens; what is no token never comes."""
@@ -625,7 +710,7 @@ def test_any_name_of_a_tool_is_written_as_it_is(name: str) -> None:
 def test_text_of_a_client_never_becomes_a_special_token(syntax: AnswerSyntax) -> None:
     tokens = tokenizer(syntax, *HARMONY_MARKS, "<|end|>")
     schema = json.dumps(
-        {"properties": {"<end>": {"enum": ["<end>"]}}, "type": "object", "required": ["<end>"]}
+        {"properties": {"a": {"enum": ["<end>"]}}, "type": "object", "required": ["a"]}
     )
     use = ToolUse((Tool("<end>", parameters=schema),), Calling.REQUIRED, parallel=False)
     made = GuidedAnswers(tokens, len(tokens.pieces), RecordedTelemetry())
@@ -640,7 +725,7 @@ def test_text_of_a_client_never_becomes_a_special_token(syntax: AnswerSyntax) ->
         # The last of those allowed: the end, where it is; in Harmony the call, not more thoughts.
         told.append(last(allowed, len(tokens.pieces)))
         mask.accept(told[-1])
-    assert tokens.decode(told[:-1]).count("<end>") == 3
+    assert tokens.decode(told[:-1]).count("<end>") == 2
 
 
 def test_marks_at_the_end_of_text_are_no_mark_yet() -> None:
