@@ -25,6 +25,12 @@ ANSWER_TOKENS = 4
 _PATIENCE_S = 20.0
 
 
+class _Literal(Server):
+    """Blank space at the end of answers stays, as what is right is known for such prompts only."""
+
+    RULES = frozenset()
+
+
 @dataclass
 class Talk:
     """An agent's conversation: what it said and was answered."""
@@ -40,7 +46,7 @@ class DiskApp:
         self, root: Path, spec: ModelCacheSpec = UNIFORM, *, patience_s: float = _PATIENCE_S
     ) -> None:
         self.disk = DiskEngine(root, spec, read_timeout_s=patience_s, choose=letters)
-        self._server = Server(self.disk.engine, commit_timeout_s=patience_s)
+        self._server = _Literal(self.disk.engine, commit_timeout_s=patience_s)
         self._loop = asyncio.new_event_loop()
         self.right = 0
         self.wrong: list[str] = []

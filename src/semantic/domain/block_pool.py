@@ -130,7 +130,8 @@ class BlockPool:
 
         It is cached, or held if it is pinned already, or what rests on it is. One that is there is
         replaced. If the eviction of what it does not rest on makes too little room, only its own
-        name comes back: it is not kept, and no other went for it.
+        name comes back: it is not kept, and no other went for it; but what the one that it was to
+        replace had held may go.
 
         Raises:
             ValueError: if its block exists by another part.
@@ -146,7 +147,8 @@ class BlockPool:
         self._parts.remove(kept)
         for one in evicted:
             self._parts.put_back(one)
-        return (part,)
+        # What only the one that was replaced had held may be cached now, and be too much.
+        return (part, *_names(self._make_room()))
 
     def pin(self, parts: Collection[PartId]) -> None:
         """Have parts held, each until it is unpinned as often.

@@ -48,6 +48,7 @@ from semantic.domain.errors import (
 from semantic.domain.ids import DEFAULT_TENANT, PUBLIC, Namespace, RequestId, TenantId, TokenId
 from semantic.domain.reuse import MissCause, Reuse
 from semantic.domain.sampling import SamplingParams
+from semantic.domain.stable_prompt import ALL_RULES, Rule
 from semantic.ports.inference import Inference, ModelInfo
 
 Tokens = tuple[TokenId, ...]
@@ -105,6 +106,7 @@ class Server:
     RECENT_TURNS = 8
     ELSEWHERE: tuple[Namespace, ...] = ()
     TOKENIZER: type[LetterTokenizer] = LetterTokenizer
+    RULES: frozenset[Rule] = ALL_RULES
 
     def __init__(
         self,
@@ -133,6 +135,7 @@ class Server:
                 spec is None or spec.resume_rule.anywhere,
                 self.engine.executor.capabilities.vocab_size,
                 max_kv_tokens,
+                rules=self.RULES,
             ),
             self.engine.loop,
             self.agents,

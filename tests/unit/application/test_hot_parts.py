@@ -91,6 +91,17 @@ def test_what_is_first_to_go_goes_before_what_was_used_less_recently() -> None:
     assert hot.put(ADDED, ROOT, Held(8)) == (C, B)
 
 
+def test_a_part_that_finds_no_room_leaves_nothing_cached_that_its_forerunner_had_held() -> None:
+    hot = hot_parts(0, 11)
+    sliding, full = PartId(BlockKey("c"), PartKind.SLIDING), PartId(BlockKey("c"), PartKind.FULL)
+    hot.pool.pin([sliding])
+    hot.put(sliding, ROOT, Held(5))
+    assert hot.put(full, ROOT, Held(6)) == ()
+    assert set(hot.put(sliding, ROOT, Held(1))) == {sliding, full}
+    hot.pool.check()
+    assert len(hot) == 0
+
+
 class AgainstThePool(RuleBasedStateMachine):
     """Handles are there exactly as long as their parts are in the pool."""
 
