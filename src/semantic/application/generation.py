@@ -16,7 +16,6 @@ from semantic.application.agents import Agents
 from semantic.application.answer_clock import AnswerClock
 from semantic.application.answer_events import AnswerEvents
 from semantic.application.answer_stream import AnswerStream
-from semantic.application.call_ids import random_call_id
 from semantic.application.chain import Chain
 from semantic.application.engine_job import Job, JobEnded, JobFailed, JobStarted
 from semantic.application.engine_loop import EngineLoop
@@ -91,7 +90,7 @@ class Surroundings:
     clock: Clock
     telemetry: Telemetry
     new_seed: Callable[[], int]
-    new_call_id: Callable[[], str] = random_call_id
+    new_call_id: Callable[[], str]
 
 
 class Generation:

@@ -35,6 +35,7 @@ from semantic.adapters.outbound.storage.indexed_blocks import IndexedBlocks
 from semantic.adapters.outbound.storage.key_file import KeyFile
 from semantic.adapters.outbound.storage.response_files import ResponseFiles, ResponseLimits
 from semantic.adapters.outbound.storage.store_lock import StoreLock
+from semantic.adapters.outbound.system.call_ids import random_call_id
 from semantic.adapters.outbound.system.system_clock import SystemClock
 from semantic.adapters.outbound.telemetry.structured_log import StructuredLog
 from semantic.application.access import Access
@@ -222,7 +223,7 @@ def build(settings: Settings, admin_token: str, *, reachable: bool = False) -> A
             awaits_commit=settings.store.durability == "full",
             recent_turns=settings.agents.recent_turns,
         ),
-        Surroundings(clock, telemetry, partial(randbits, SEED_BITS)),
+        Surroundings(clock, telemetry, partial(randbits, SEED_BITS), random_call_id),
     )
     http = settings.server
     limits = Limits(

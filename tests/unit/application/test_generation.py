@@ -140,7 +140,7 @@ class Server:
             self.engine.loop,
             self.agents,
             GenerationLimits(5, commit_timeout_s, awaits_commit, self.RECENT_TURNS),
-            Surroundings(self.engine.clock, self.engine.telemetry, lambda: SEED),
+            Surroundings(self.engine.clock, self.engine.telemetry, lambda: SEED, lambda: "a" * 24),
         )
 
     def start(self) -> "Server":

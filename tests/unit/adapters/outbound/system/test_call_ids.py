@@ -1,4 +1,4 @@
-from semantic.application.call_ids import LENGTH, random_call_id
+from semantic.adapters.outbound.system.call_ids import LENGTH, random_call_id
 
 
 def test_ids_are_letters_and_digits_and_new() -> None:
