@@ -12,7 +12,8 @@ ANY = "*"
 _METHODS = ("GET", "POST", "DELETE", "HEAD", "OPTIONS")
 _SENT = (
     *("Authorization", "x-api-key", "api-key", "Content-Type", "Accept"),
-    *("X-Agent-ID", "X-Session-ID", "X-Session-Affinity", "X-Request-ID"),
+    *("X-Agent-ID", "X-Session-ID", "X-Session-Affinity", "X-Request-ID", "X-OpenWebUI-Chat-Id"),
+    *("x-claude-code-session-id", "x-claude-code-agent-id", "thread-id"),
     *("anthropic-version", "anthropic-beta", "anthropic-dangerous-direct-browser-access"),
     *("OpenAI-Organization", "OpenAI-Project", "OpenAI-Beta", "User-Agent"),
     *("Idempotency-Key", "Last-Event-ID"),

@@ -144,6 +144,9 @@ class ReasoningChoice(_Wire):
     """How much to reason. Reasoning is told as it is, whatever summary is asked for."""
 
     effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    # All earlier reasoning is there for the template, which chooses what a model is shown.
+    context: Annotated[JsonValue, _only("auto", "all_turns")] = None
+    mode: Annotated[JsonValue, _only("standard")] = None
     summary: Literal["auto", "concise", "detailed"] | None = None
     generate_summary: Literal["auto", "concise", "detailed"] | None = None
 
@@ -161,6 +164,8 @@ class NotSupported(_Wire):
     """Fields that would change the answer; each with the values that would not."""
 
     background: Annotated[JsonValue, _only(_NOT)] = None
+    background_options: Annotated[JsonValue, _only()] = None
+    access_programs: Annotated[JsonValue, _only([])] = None
     conversation: Annotated[JsonValue, _only()] = None
     prompt: Annotated[JsonValue, _only()] = None
     context_management: Annotated[JsonValue, _only([])] = None
