@@ -119,6 +119,7 @@ class Server:
     ) -> None:
         self.engine = engine or SmallEngine(ScriptedExecutor(choose=letters))
         self.tokenizer = self.TOKENIZER()
+        self.call_ids = 0
         self.agents = Agents(
             self.engine.agents,
             self.engine.writes,
@@ -140,8 +141,12 @@ class Server:
             self.engine.loop,
             self.agents,
             GenerationLimits(5, commit_timeout_s, awaits_commit, self.RECENT_TURNS),
-            Surroundings(self.engine.clock, self.engine.telemetry, lambda: SEED, lambda: "a" * 24),
+            Surroundings(self.engine.clock, self.engine.telemetry, lambda: SEED, self._call_id),
         )
+
+    def _call_id(self) -> str:
+        self.call_ids += 1
+        return f"{self.call_ids:024}"
 
     def start(self) -> "Server":
         self.engine.loop.start(self.engine.parts)
