@@ -7,15 +7,12 @@ answer, which is where the request's and the agent's names are.
 from collections.abc import AsyncGenerator
 
 from semantic.application.event_stream import EventStream
+from semantic.application.outer_inference import OuterInference
 from semantic.domain.chat import (
-    NOBODY,
-    Asker,
     CallStarted,
-    Conversation,
     Finished,
     GenerationEvent,
     GenerationRequest,
-    RawPrompt,
     ReasoningDelta,
     Started,
     TextDelta,
@@ -23,41 +20,23 @@ from semantic.domain.chat import (
 from semantic.domain.errors import SemanticError
 from semantic.domain.reuse import Reuse
 from semantic.ports.clock import Clock
-from semantic.ports.inference import Inference, ModelInfo
+from semantic.ports.inference import Inference
 from semantic.ports.telemetry import Telemetry
 
 
-class RequestLog:
-    """Implements the port `Inference` with another."""
+class RequestLog(OuterInference):
+    """Logs what becomes of requests to another."""
 
     def __init__(self, inference: Inference, clock: Clock, telemetry: Telemetry) -> None:
-        self._inference = inference
+        super().__init__(inference)
         self._clock = clock
         self._telemetry = telemetry
-
-    def models(self) -> tuple[ModelInfo, ...]:
-        """What is being served."""
-        return self._inference.models()
-
-    def ready(self) -> bool:
-        """Whether a request would be worked on."""
-        return self._inference.ready()
-
-    def failure(self) -> str | None:
-        """What keeps requests from being worked on; see the port."""
-        return self._inference.failure()
-
-    async def count(
-        self, asked: Conversation | RawPrompt, model: str, asker: Asker = NOBODY
-    ) -> int:
-        """Tokens of a prompt; see the port."""
-        return await self._inference.count(asked, model, asker)
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[GenerationEvent, None]:
         """Admit a request and return its events; see the port."""
         begun = self._clock.monotonic()
         try:
-            events = await self._inference.generate(request)
+            events = await super().generate(request)
         except SemanticError as error:
             self._telemetry.info("request_refused", error=type(error).__name__)
             raise
