@@ -17,6 +17,7 @@ from semantic.adapters.inbound.anthropic.message_request import MessageRequest
 from semantic.adapters.inbound.anthropic.shapes import AnswerShape
 from semantic.domain.agent import AgentId
 from semantic.domain.chat import (
+    Asker,
     CallDelta,
     CallStarted,
     ChatMessage,
@@ -412,6 +413,22 @@ def test_an_answer_that_has_begun_is_not_continued_but_counted(post: Post) -> No
     assert response.status_code == 400
     assert "assistant" in response.json()["error"]["message"]
     assert post(ScriptedInference(), "/count_tokens", messages=begun).json() == {"input_tokens": 10}
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [("messages/count_tokens", {}), ("responses/input_tokens", {"input": "hello"})],
+)
+def test_counting_is_for_who_asks(serve: Serve, path: str, fields: dict[str, object]) -> None:
+    inference = ScriptedInference()
+    body = fields or {"messages": [{"role": "user", "content": "hello"}]}
+    response = httpx.post(
+        f"{serve(inference)}/v1/{path}",
+        json={"model": "scripted", **body},
+        headers={"X-Agent-ID": "alice"},
+    )
+    assert response.status_code == 200
+    assert inference.askers == [Asker(AgentId.parse("alice", field="X-Agent-ID"))]
 
 
 def test_counting_sees_the_prompt_that_answering_sees(post: Post) -> None:
