@@ -52,6 +52,11 @@ class CallSyntax:
     lead: str = ""
     numbered: bool = False
 
+    @property
+    def is_json(self) -> bool:
+        """Whether a call is a JSON object and nothing beside it (Llama 3)."""
+        return self.opening.startswith("{") and not (self.before or self.numbered)
+
 
 HERMES = CallSyntax(
     trigger="<tool_call>",

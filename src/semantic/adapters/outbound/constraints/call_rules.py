@@ -1,5 +1,6 @@
 """Rules for the calls of tools: each tool's name, and its arguments as its schema wants them."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -21,6 +22,8 @@ _NAME: Final = "/[A-Za-z0-9_.-]{1,64}/"
 _NUMBER: Final = "/(0|[1-9][0-9]{0,4})/"
 _BALANCED: Final = r'(?:[^"]|"(?:[^"\\\n]|\\[^\n])*")*'
 """Text without half a string, behind which the mark of its end would not be seen."""
+_PIECE: Final = re.compile(r'"[^"]*"|[{}]|[^"{}]+')
+"""Strings, braces, and what separates them: how the compiler of JSON schemas cuts it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,13 @@ class CallRules:
         closing = self._rules.marked(self._syntax.closing)
         return self._rules.rule(f"call_{number}", f"{naming} {told} {closing}")
 
+    def whole(self, number: int, form: CallForm) -> str:
+        """The rule of one tool's calls that are JSON, in the pieces that `%json` makes of it."""
+        syntax = self._syntax
+        header = _pieces(syntax.opening + form.tool.name + syntax.naming)
+        body = f"{header} {self.told(number, form)} {_pieces(syntax.closing)}"
+        return self._rules.rule(f"call_{number}", body)
+
     def told(self, number: int, form: CallForm) -> str:
         """The rule of the arguments of one tool's calls."""
         if self._syntax.arguments is Arguments.TAGGED:
@@ -60,6 +70,10 @@ class CallRules:
         else:
             body = json_arguments(form)
         return self._rules.rule(f"args_{number}", body)
+
+
+def _pieces(json: str) -> str:
+    return " ".join(map(quoted, _PIECE.findall(json)))
 
 
 class _Tagged:

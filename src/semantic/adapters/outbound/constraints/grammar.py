@@ -117,12 +117,25 @@ class _Plain:
 
     def _held(self) -> str:
         """Calls, or JSON, and no text."""
-        found = []
-        if self._form.calls:
-            found.append(self._called(self._calls.before + self._calls.opening))
-        if self._form.json is not None and self._form.calling is not Calling.REQUIRED:
-            found.append(f"%json {spaced(dict(self._form.json))}")
-        return "\n  | ".join(found)
+        json = self._form.json if self._form.calling is not Calling.REQUIRED else None
+        if json is None:
+            return self._called(self._calls.before + self._calls.opening)
+        if not self._form.calls:
+            return f"%json {spaced(dict(json))}"
+        return f"{self._called_or_json()}\n  | %json {spaced(dict(json))}"
+
+    def _called_or_json(self) -> str:
+        """Calls where JSON may stand as well."""
+        calls = self._calls
+        if not calls.is_json:
+            return self._called(calls.before + calls.opening)
+        # A call that is JSON begins as the other JSON may: in the same pieces, or they exclude it.
+        arguments = CallRules(self._rules, calls)
+        names = [arguments.whole(number, form) for number, form in enumerate(self._form.calls)]
+        self._rules.rule("called", "\n  | ".join(names))
+        if not self._form.parallel:
+            return "called"
+        return f"called ({self._rules.marked(calls.between)} called)*"
 
     def _trigger(self) -> str:
         """How all that calls bring begins."""

@@ -9,7 +9,8 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.fakes.answer_syntaxes import SYNTAXES
+from tests.fakes import answer_syntaxes
+from tests.fakes.answer_syntaxes import LLAMA, SYNTAXES
 from tests.fakes.byte_tokenizer import ByteTokenizer
 from tests.fakes.recorded_telemetry import RecordedTelemetry
 
@@ -49,15 +50,7 @@ CALL = (
 TIME_CALL = '<tool_call>\n{"name": "time", "arguments": {}}\n</tool_call>'
 
 THINKING = AnswerSyntax(reasoning=ReasoningSyntax())
-MISTRAL = AnswerSyntax(
-    CallSyntax(
-        trigger="[TOOL_CALLS]",
-        opening="[TOOL_CALLS]",
-        naming="[ARGS]",
-        closing="",
-        between="",
-    )
-)
+MISTRAL = AnswerSyntax(answer_syntaxes.MISTRAL)
 AROUND = AnswerSyntax(
     CallSyntax(
         trigger="<|calls|>",
@@ -477,6 +470,20 @@ class TestJson:
         found = answers(ToolUse(TOOLS), JsonAnswer())
         assert found.takes("{}")
         assert found.takes(CALL)
+        assert not found.begins("Text")
+
+    @pytest.mark.parametrize("named", [{"type": "string"}, {"enum": ["Ann", "time"]}, None])
+    def test_may_begin_as_calls_do_that_are_json(self, named: object) -> None:
+        form = JsonAnswer()
+        if named is not None:
+            schema = {"type": "object", "properties": {"name": named}, "required": ["name"]}
+            form = JsonAnswer(json.dumps(schema | {"additionalProperties": False}))
+        found = answers(ToolUse(TOOLS), form, tokenizer(AnswerSyntax(LLAMA)))
+        call = '{"name": "time", "parameters": {}}'
+        assert found.takes('{"name": "Ann"}')
+        assert found.takes('{"name": "time"}')
+        assert found.takes(call)
+        assert found.takes(f"{call}; {call}")
         assert not found.begins("Text")
 
     def test_gives_way_to_required_calls(self) -> None:
