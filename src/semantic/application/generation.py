@@ -204,9 +204,11 @@ class Generation:
         if constraints is None or not (request.use.tools or request.json):
             return None
         reasons = self._tokenizer.syntax.begins_in(prompt.text_end)
-        return await self._text.done(
-            lambda: constraints.of(request.use, request.json, reasons=reasons)
-        )
+        use, json = request.use, request.json
+        # Who asks for what is known waits for nobody's new schema.
+        if known := constraints.known(use, json, reasons=reasons):
+            return known
+        return await self._text.done(lambda: constraints.of(use, json, reasons=reasons))
 
     def _seeded(self, sampling: SamplingParams) -> SamplingParams:
         """With a seed in any case: who is preempted must go on with the same draws."""

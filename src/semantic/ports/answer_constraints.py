@@ -37,6 +37,13 @@ class Constraint(Protocol):
 class AnswerConstraints(Protocol):
     """Makes constraints for one model. Safe to call from several threads."""
 
+    def known(self, use: ToolUse, json: JsonAnswer | None, *, reasons: bool) -> Constraint | None:
+        """What `of` has made before, at once; None if it has yet to be made.
+
+        Raises:
+            InvalidRequestError: naming the field, if `of` found that a schema cannot be held to.
+        """
+
     def of(self, use: ToolUse, json: JsonAnswer | None, *, reasons: bool) -> Constraint | None:
         """What holds an answer to its form; None if it may be anything.
 

@@ -49,6 +49,7 @@ from semantic.domain.ids import DEFAULT_TENANT, PUBLIC, Namespace, RequestId, Te
 from semantic.domain.reuse import MissCause, Reuse
 from semantic.domain.sampling import SamplingParams
 from semantic.domain.stable_prompt import ALL_RULES, Rule
+from semantic.ports.answer_constraints import AnswerConstraints
 from semantic.ports.inference import Inference, ModelInfo
 
 Tokens = tuple[TokenId, ...]
@@ -107,6 +108,7 @@ class Server:
     ELSEWHERE: tuple[Namespace, ...] = ()
     TOKENIZER: type[LetterTokenizer] = LetterTokenizer
     RULES: frozenset[Rule] = ALL_RULES
+    CONSTRAINTS: AnswerConstraints | None = None
 
     def __init__(
         self,
@@ -137,6 +139,7 @@ class Server:
                 self.engine.executor.capabilities.vocab_size,
                 max_kv_tokens,
                 rules=self.RULES,
+                constraints=self.CONSTRAINTS,
             ),
             self.engine.loop,
             self.agents,

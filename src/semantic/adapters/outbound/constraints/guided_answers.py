@@ -56,9 +56,16 @@ class GuidedAnswers:
         self._size = size
         self._telemetry = telemetry
         self._lock = threading.Lock()
+        self._making = threading.Lock()
         self._vocabulary: Vocabulary | None = None
         self._compiled: OrderedDict[_Key, GuidedConstraint | InvalidRequestError] = OrderedDict()
         self._forms: OrderedDict[tuple[str, str], CallForm] = OrderedDict()
+
+    def known(
+        self, use: ToolUse, json: JsonAnswer | None, *, reasons: bool
+    ) -> GuidedConstraint | None:
+        """What `of` has made before; see the port."""
+        return self._kept(_key(use, json, reasons=reasons))
 
     def of(
         self, use: ToolUse, json: JsonAnswer | None, *, reasons: bool
@@ -66,12 +73,9 @@ class GuidedAnswers:
         """What holds an answer to its form; None if it may be anything."""
         if not use.tools and json is None:
             return None
-        called = tuple((tool.name, tool.parameters) for tool in use.callable)
-        key = (called, use.calling, use.parallel, json, reasons)
-        with self._lock:
-            if key in self._compiled:
-                self._compiled.move_to_end(key)
-                return _granted(self._compiled[key])
+        key = _key(use, json, reasons=reasons)
+        if kept := self._kept(key):
+            return kept
         made: GuidedConstraint | InvalidRequestError
         try:
             made = self._made(use, json, reasons=reasons)
@@ -82,6 +86,13 @@ class GuidedAnswers:
             while len(self._compiled) > _KEPT:
                 self._compiled.popitem(last=False)
         return _granted(made)
+
+    def _kept(self, key: _Key) -> GuidedConstraint | None:
+        with self._lock:
+            if key not in self._compiled:
+                return None
+            self._compiled.move_to_end(key)
+            return _granted(self._compiled[key])
 
     def _made(self, use: ToolUse, json: JsonAnswer | None, *, reasons: bool) -> GuidedConstraint:
         schema = _answered(json)
@@ -150,10 +161,15 @@ class GuidedAnswers:
 
     def _known(self) -> Vocabulary:
         """Made once, with the first that is asked for: it takes a second, and many never ask."""
-        with self._lock:
+        with self._making:
             if self._vocabulary is None:
                 self._vocabulary = vocabulary(self._tokenizer, self._size)
             return self._vocabulary
+
+
+def _key(use: ToolUse, json: JsonAnswer | None, *, reasons: bool) -> _Key:
+    called = tuple((tool.name, tool.parameters) for tool in use.callable)
+    return (called, use.calling, use.parallel, json, reasons)
 
 
 def _granted(made: GuidedConstraint | InvalidRequestError) -> GuidedConstraint:

@@ -237,6 +237,18 @@ def test_what_takes_long_is_refused_at_once(schema: dict[str, object]) -> None:
     assert time.monotonic() - begin < 1
 
 
+def test_what_was_made_is_known() -> None:
+    tokens = tokenizer()
+    made = GuidedAnswers(tokens, len(tokens.pieces), RecordedTelemetry())
+    use, form = ToolUse(TOOLS), JsonAnswer()
+    assert made.known(use, form, reasons=False) is None
+    found = made.of(use, form, reasons=False)
+    assert found is not None
+    assert made.known(use, form, reasons=False) is found
+    assert made.known(use, None, reasons=False) is None
+    assert made.known(use, form, reasons=True) is None
+
+
 def test_a_refusal_is_remembered() -> None:
     made = GuidedAnswers(tokenizer(), 300, RecordedTelemetry())
     refused = JsonAnswer('{"type": "string", "pattern": "(?=a)b"}')
