@@ -21,7 +21,7 @@ class Sample(NamedTuple):
 
 def observe(application: Application, sampled: Callable[[Sample], None]) -> None:
     """Have `sampled` called after every step, on the engine's thread."""
-    parts = application.parts
+    parts = application.engine.parts
     pool, performed = parts.cache.parts.pool, parts.scheduler.performed
 
     def observed(plan: StepPlan, seconds: float) -> None:

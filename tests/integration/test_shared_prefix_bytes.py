@@ -62,7 +62,7 @@ def system_prompt(model: Path) -> str:
 
 def told(application: Application, found: Found, system: str, questions: tuple[str, ...]) -> None:
     """Each agent's turn, one after the other; what memory holds once it is over."""
-    pool = application.parts.cache.parts.pool
+    pool = application.engine.parts.cache.parts.pool
 
     async def talk() -> None:
         for question in questions:

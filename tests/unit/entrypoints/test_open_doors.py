@@ -30,7 +30,7 @@ def serve(
     def load(*_: object) -> None:
         raise ModelWantedError("the model is wanted")
 
-    monkeypatch.setattr("semantic.entrypoints.bootstrap._load", load)
+    monkeypatch.setattr("semantic.entrypoints.started_engine.load", load)
     monkeypatch.setattr(server, "configure_logging", lambda *_: None)
 
     def start(host: str, **settings: str) -> tuple[int, str]:
