@@ -11,9 +11,10 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, JsonValue
 
-from semantic.adapters.inbound.anthropic.fields import JsonObject, Wire, as_blocks, json_text
+from semantic.adapters.inbound.anthropic.fields import JsonObject, as_blocks
 from semantic.adapters.inbound.anthropic.thinking import reasoning_of
 from semantic.adapters.inbound.anthropic.tools import tool_text
+from semantic.adapters.inbound.wire import Wire, json_text
 from semantic.domain.chat import ChatMessage, Role
 from semantic.domain.tools import Tool, ToolCall
 

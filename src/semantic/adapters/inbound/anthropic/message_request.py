@@ -8,12 +8,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, Field, JsonValue, TypeAdapter, ValidationError
 
-from semantic.adapters.inbound.anthropic.fields import (
-    JsonObject,
-    Wire,
-    absent,
-    json_text,
-)
+from semantic.adapters.inbound.anthropic.fields import JsonObject
 from semantic.adapters.inbound.anthropic.history import (
     Message,
     TextBlocks,
@@ -24,6 +19,7 @@ from semantic.adapters.inbound.anthropic.history import (
 from semantic.adapters.inbound.anthropic.thinking import EffortName, Thinking, effort_of
 from semantic.adapters.inbound.anthropic.tools import ToolChoice, ToolDefinition, tool_use
 from semantic.adapters.inbound.identity import NO_NAMES, BodyNames
+from semantic.adapters.inbound.wire import ChatsFields, OthersExtensions, Wire, json_text, only
 from semantic.domain.agent import AgentId
 from semantic.domain.chat import ChatMessage, Conversation, GenerationRequest, Role
 from semantic.domain.errors import InvalidRequestError
@@ -84,8 +80,8 @@ class PromptRequest(Wire):
     output_config: OutputConfig | None = None
     # Of earlier versions: now `output_config.format`.
     output_format: JsonFormat | None = None
-    mcp_servers: Annotated[JsonValue, absent([])] = None
-    compaction: Annotated[JsonValue, absent()] = None
+    mcp_servers: Annotated[JsonValue, only([])] = None
+    compaction: Annotated[JsonValue, only()] = None
     context_management: JsonObject | None = None
 
     def conversation(self) -> Conversation:
@@ -105,7 +101,7 @@ class PromptRequest(Wire):
         )
 
 
-class MessageRequest(PromptRequest):
+class MessageRequest(ChatsFields, OthersExtensions, PromptRequest):
     """The body of `POST /v1/messages`."""
 
     max_tokens: Annotated[int, Field(ge=0)]
@@ -119,8 +115,14 @@ class MessageRequest(PromptRequest):
     stream: bool | None = None
     metadata: Metadata | None = None
     diagnostics: Diagnostics | None = None
-    container: Annotated[JsonValue, absent()] = None
-    thread: Annotated[JsonValue, absent()] = None
+    container: Annotated[JsonValue, only()] = None
+    thread: Annotated[JsonValue, only()] = None
+    # Chat's, which Responses has as well.
+    seed: Annotated[JsonValue, only()] = None
+    frequency_penalty: Annotated[JsonValue, only(0, 0.0)] = None
+    presence_penalty: Annotated[JsonValue, only(0, 0.0)] = None
+    min_p: Annotated[JsonValue, only(0, 0.0)] = None
+    repetition_penalty: Annotated[JsonValue, only(1, 1.0)] = None
 
     @property
     def hides_thinking(self) -> bool:

@@ -13,7 +13,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, JsonValue
 
-from semantic.adapters.inbound.anthropic.fields import Wire
+from semantic.adapters.inbound.wire import Wire
 from semantic.domain.chat import Effort
 
 _SHOWN: Final = "semantic-digest."

@@ -11,7 +11,8 @@ from pydantic import Field, JsonValue, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from semantic.adapters.inbound.anthropic.client_tools import CLIENT_TOOLS
-from semantic.adapters.inbound.anthropic.fields import JsonObject, Wire, json_text
+from semantic.adapters.inbound.anthropic.fields import JsonObject
+from semantic.adapters.inbound.wire import Wire, json_text
 from semantic.domain.tools import Calling, Tool, ToolUse
 
 _CUSTOM: Final = "custom"

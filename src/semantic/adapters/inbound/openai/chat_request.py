@@ -17,7 +17,7 @@ from semantic.adapters.inbound.openai.messages import Message, conversation
 from semantic.adapters.inbound.openai.sampling_fields import Sampling
 from semantic.adapters.inbound.openai.stream_options import Streaming
 from semantic.adapters.inbound.openai.tools import ToolFields
-from semantic.adapters.inbound.openai.wire import Wire, json_text, only
+from semantic.adapters.inbound.wire import OthersExtensions, Wire, json_text, only
 from semantic.domain.agent import AgentId
 from semantic.domain.chat import Conversation, Effort, GenerationRequest
 from semantic.domain.ids import RequestId, TenantId
@@ -96,21 +96,6 @@ class TemplateArguments(Wire):
             return _EFFORTS[self.reasoning_effort]
         asked = self.enable_thinking if self.enable_thinking is not None else self.thinking
         return None if asked is None else Effort.MEDIUM if asked else Effort.NONE
-
-
-class OthersExtensions(Wire):
-    """Other local servers' fields that would change the answer; with the values that would not."""
-
-    stop_token_ids: Annotated[JsonValue, only([])] = None
-    min_tokens: Annotated[JsonValue, only(0)] = None
-    bad_words: Annotated[JsonValue, only([])] = None
-    grammar: Annotated[JsonValue, only("")] = None
-    guided_json: Annotated[JsonValue, only()] = None
-    guided_regex: Annotated[JsonValue, only()] = None
-    guided_choice: Annotated[JsonValue, only()] = None
-    guided_grammar: Annotated[JsonValue, only()] = None
-    structured_outputs: Annotated[JsonValue, only()] = None
-    prompt_logprobs: Annotated[JsonValue, only()] = None
 
 
 class NotSupported(OthersExtensions):

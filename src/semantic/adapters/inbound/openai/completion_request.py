@@ -6,10 +6,10 @@ from typing import Annotated, Final
 from pydantic import Field, JsonValue, PlainValidator, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from semantic.adapters.inbound.openai.chat_request import MAX_CHOICES, Hints, OthersExtensions
+from semantic.adapters.inbound.openai.chat_request import MAX_CHOICES, Hints
 from semantic.adapters.inbound.openai.sampling_fields import Sampling
 from semantic.adapters.inbound.openai.stream_options import Streaming
-from semantic.adapters.inbound.openai.wire import only
+from semantic.adapters.inbound.wire import OthersExtensions, only
 from semantic.domain.agent import AgentId
 from semantic.domain.chat import GenerationRequest, RawPrompt
 from semantic.domain.ids import RequestId, TenantId, TokenId

@@ -8,7 +8,7 @@ from pydantic import model_validator as validator_of_all
 from pydantic_core import PydanticCustomError
 
 from semantic.adapters.inbound.openai.call_ids import bare_id
-from semantic.adapters.inbound.openai.wire import Wire, only
+from semantic.adapters.inbound.wire import Wire, only
 from semantic.domain.chat import ChatMessage, Role
 from semantic.domain.tools import ToolCall
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from semantic.adapters.inbound.openai.wire import Wire, as_list
+from semantic.adapters.inbound.wire import Wire, as_list
 from semantic.domain.sampling import SEED_BITS, SamplingParams
 
 _SAME = (

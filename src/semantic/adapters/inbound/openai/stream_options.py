@@ -2,7 +2,7 @@
 
 import enum
 
-from semantic.adapters.inbound.openai.wire import Wire
+from semantic.adapters.inbound.wire import Wire
 
 
 class StreamUsage(enum.Enum):

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
 
-from semantic.adapters.inbound.openai.wire import Wire, json_text
+from semantic.adapters.inbound.wire import Wire, json_text
 from semantic.domain.errors import InvalidRequestError
 from semantic.domain.tools import Calling, Tool, ToolUse
 

@@ -1,18 +1,15 @@
-"""Values that a client may say to Responses, by themselves, and what they mean inside.
-
-Unknown fields are ignored. Fields that are known to change the answer and are not implemented
-are refused unless their value changes nothing: an answer is never quietly another one.
-"""
+"""Values that a client may say to Responses, by themselves, and what they mean inside."""
 
 import json
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, JsonValue
+from pydantic import Discriminator, Field, JsonValue
 from pydantic_core import PydanticCustomError
 
 from semantic.adapters.inbound.responses.kept_json import FiniteJson, Json
+from semantic.adapters.inbound.wire import ChatsFields, OthersExtensions, Wire, only
 from semantic.domain.chat import Effort
-from semantic.domain.sampling import MAX_LOGPROBS
+from semantic.domain.sampling import MAX_LOGPROBS, SEED_BITS
 from semantic.domain.tools import JsonAnswer
 
 _EFFORTS: Final = {
@@ -46,18 +43,6 @@ Include = Literal[
 """What may be asked to be told besides. Of what there never is, there is nothing to tell."""
 
 
-def only(*neutral: JsonValue) -> AfterValidator:
-    """Refuse every value but null and those that change nothing."""
-
-    def check(value: JsonValue) -> JsonValue:
-        # By type as well, because True == 1.
-        if value is None or any(value == ok and type(value) is type(ok) for ok in neutral):
-            return value
-        raise PydanticCustomError("not_supported", "this is not supported")
-
-    return AfterValidator(check)
-
-
 def bounded(pairs: dict[str, str] | None) -> dict[str, str] | None:
     """Refuse more metadata than the specification allows."""
     if len(pairs or {}) > _MAX_PAIRS:
@@ -67,12 +52,6 @@ def bounded(pairs: dict[str, str] | None) -> dict[str, str] | None:
             message = f"keys have at most {_MAX_KEY} characters and values {_MAX_VALUE}"
             raise PydanticCustomError("too_long", message)
     return pairs
-
-
-class Wire(BaseModel):
-    """Read strictly: nothing is taken for what it is not."""
-
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
 
 
 class PlainText(Wire):
@@ -147,8 +126,10 @@ class CacheOptions(Wire):
     ttl: Literal["30m", "12h"] | None = None
 
 
-class NotSupported(Wire):
+class NotSupported(ChatsFields, OthersExtensions):
     """Fields that would change the answer; each with the values that would not."""
+
+    max_tokens: Annotated[JsonValue, only()] = None
 
     background: Annotated[JsonValue, only(_NOT)] = None
     background_options: Annotated[JsonValue, only()] = None
@@ -170,7 +151,7 @@ class Sampling(Wire):
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     # Extensions that other local servers have, too.
-    seed: int | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**SEED_BITS)] | None = None
     top_k: Annotated[int, Field(ge=-1)] | None = None
     min_p: float | None = None
     repetition_penalty: float | None = None

@@ -18,7 +18,7 @@ def _finite(value: JsonValue) -> JsonValue:
         elif isinstance(one, list):
             left += one
         elif isinstance(one, float) and not -float("inf") < one < float("inf"):
-            raise PydanticCustomError("no_json", "this is no JSON: it holds no number")
+            raise PydanticCustomError("no_json", "numbers must be finite")
     return value
 
 

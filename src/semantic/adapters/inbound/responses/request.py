@@ -12,16 +12,15 @@ from semantic.adapters.inbound.responses.fields import (
     ReasoningChoice,
     Sampling,
     Text,
-    Wire,
     bounded,
-    only,
 )
 from semantic.adapters.inbound.responses.items import Item, messages_of
 from semantic.adapters.inbound.responses.kept_json import Json
 from semantic.adapters.inbound.responses.toolbox import Toolbox, ToolChoice, ToolSpec, toolbox
+from semantic.adapters.inbound.wire import Wire, only
 from semantic.domain.chat import Conversation, Effort
 from semantic.domain.errors import InvalidRequestError
-from semantic.domain.sampling import SamplingParams
+from semantic.domain.sampling import SEED_BITS, SamplingParams
 from semantic.domain.tools import JsonAnswer
 
 _SAME: Final = (
@@ -147,6 +146,8 @@ class ResponseRequest(NotSupported, Sampling, Asked):
         said: dict[str, Any] = {
             name: value for name in _SAME if (value := getattr(self, name)) is not None
         }
+        if self.seed is not None:
+            said["seed"] = self.seed % 2**SEED_BITS  # theirs are signed
         return SamplingParams(
             **said,
             max_tokens=0 if self.prewarms else self.max_output_tokens,

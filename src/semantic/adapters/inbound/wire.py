@@ -5,6 +5,7 @@ refused unless their value changes nothing: an answer is never quietly another o
 """
 
 import json
+from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue
 from pydantic_core import PydanticCustomError
@@ -42,4 +43,30 @@ def json_text(value: JsonValue) -> str:
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False)
     except ValueError as error:
-        raise PydanticCustomError("no_json", "this is no JSON: it holds no number") from error
+        raise PydanticCustomError("no_json", "numbers must be finite") from error
+
+
+class OthersExtensions(Wire):
+    """Other local servers' fields that would change the answer; with the values that would not."""
+
+    stop_token_ids: Annotated[JsonValue, only([])] = None
+    min_tokens: Annotated[JsonValue, only(0)] = None
+    bad_words: Annotated[JsonValue, only([])] = None
+    grammar: Annotated[JsonValue, only("")] = None
+    guided_json: Annotated[JsonValue, only()] = None
+    guided_regex: Annotated[JsonValue, only()] = None
+    guided_choice: Annotated[JsonValue, only()] = None
+    guided_grammar: Annotated[JsonValue, only()] = None
+    structured_outputs: Annotated[JsonValue, only()] = None
+    prompt_logprobs: Annotated[JsonValue, only()] = None
+
+
+class ChatsFields(Wire):
+    """Fields of Chat Completions that other APIs do not have: who sends them expects an effect."""
+
+    stop: Annotated[JsonValue, only([])] = None
+    n: Annotated[JsonValue, only(1)] = None
+    logit_bias: Annotated[JsonValue, only({})] = None
+    response_format: Annotated[JsonValue, only({"type": "text"})] = None
+    max_completion_tokens: Annotated[JsonValue, only()] = None
+    ignore_eos: Annotated[JsonValue, only(False)] = None  # noqa: FBT003 - a value, no switch
