@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from semantic.application.engine_job import JobStarted
 from semantic.application.prompts import Prompt, Prompts
 from semantic.application.turn_memory import OpenTurn
+from semantic.domain.agent import Branch
 from semantic.domain.chat import Conversation, GenerationRequest, Role
 from semantic.domain.ids import AgentKey, RequestId, TenantId, TokenId
 from semantic.domain.prefix_index import common_length
@@ -83,13 +84,14 @@ class MissReport:
         if not isinstance(prompt.said, Conversation):
             return Comparison(None, None, near=self._near)
         now = outline(prompt.said, array(_CODE, prompt.tokens))
-        before = self._named(request) or closest(now, self._earlier(turn))
-        if before is not None:
-            known: Expectation | None = expected(now, before)
-        else:
-            known = await self._by_record(prompt.said, now, turn, prompt)
-        named = MissCause.NEW if turn.agent else None
-        otherwise = MissCause.OTHER_MODEL if turn.elsewhere else named
+        named = self._named(request)
+        before = named or closest(now, self._earlier(turn))
+        known = expected(now, before) if before else None
+        branch = None if named else _recorded(prompt, turn, known)
+        if branch is not None:
+            known = await self._by_record(prompt.said, now, branch, prompt)
+        unknown = MissCause.NEW if turn.agent else None
+        otherwise = MissCause.OTHER_MODEL if turn.elsewhere else unknown
         return Comparison(now, known, otherwise, self._near)
 
     def answered(
@@ -124,11 +126,8 @@ class MissReport:
         return [one.outline for one in asked if one.agent == _key(turn)]
 
     async def _by_record(
-        self, said: Conversation, now: Outline, turn: OpenTurn, prompt: Prompt
-    ) -> Expectation | None:
-        branch = prompt.recalled.branch or next(reversed(turn.branches), None)
-        if branch is None:
-            return None
+        self, said: Conversation, now: Outline, branch: Branch, prompt: Prompt
+    ) -> Expectation:
         known = branch.ids
         same = common_length(now.tokens, known)
         reusable = reusable_of(same, len(known), len(now.tokens))
@@ -137,6 +136,17 @@ class MissReport:
         text = await self._prompts.text_of(prompt.tokens[:same])
         cause, message = _first_beyond(said, text)
         return Expectation(reusable, same, cause, message)
+
+
+def _recorded(prompt: Prompt, turn: OpenTurn, known: Expectation | None) -> Branch | None:
+    """What the agent's record tells better than an outline: that the prompt goes on from it.
+
+    After a restart there may be an outline of another conversation, and only the record of this.
+    """
+    branch = prompt.recalled.branch
+    if known is None:
+        return branch or next(reversed(turn.branches), None)
+    return branch if len(prompt.recalled.ids) > known.difference else None
 
 
 def _first_beyond(said: Conversation, text: str) -> tuple[MissCause, int | None]:

@@ -202,6 +202,15 @@ class TestAfterARestart:
         assert (found.cause, found.hot_tokens) == (MissCause.CONTINUED, 0)
         assert found.warm_tokens > len(QUESTION)
 
+    def test_it_goes_on_from_there_though_another_was_asked_first(
+        self, asked: tuple[Reporting, str]
+    ) -> None:
+        server, answer = asked
+        server.say(QUESTION, system="Be cruel.")
+        found = server.say(QUESTION, answer, "And now?")
+        assert why(found) == (MissCause.CONTINUED, None)
+        assert told(found).warm_tokens
+
     def test_sections_are_told_from_the_text_that_is_the_same(
         self, asked: tuple[Reporting, str]
     ) -> None:
