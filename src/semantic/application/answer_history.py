@@ -39,9 +39,9 @@ class AnswerHistory:
         """
         plain = Segment(self._tokenizer.decode(ids), ids)
         written = self._written(asked, rendered, answer)
-        if written is None:
-            return (plain,)
         ended = ids[-1] in self._tokenizer.stop_tokens
+        if written is None or (answer.calls and not ended):
+            return (plain,)  # a call may be cut off, and history has none that are
         mark = self._tokenizer.decode(ids[-1:]) if ended else ""
         if mark and mark in written:
             return (_known_as(plain, written[: written.rindex(mark) + len(mark)]),)

@@ -212,9 +212,9 @@ class Job:
             self.scored.append(ScoredId(sampled.token, sampled.logprobs))
         return self._told(self.text.add(sampled.token))
 
-    def finish(self) -> list[JobPiece]:
-        """What is left to be told, once the last token is in."""
-        told = self._told(self.text.finish())
+    def finish(self, *, cut: bool) -> list[JobPiece]:
+        """What is left to be told, once the last token is in; `cut`: more would have come."""
+        told = self._told(self.text.finish(cut=cut))
         count = self.text.tokens_begun()
         # What ends a turn is no part of the answer.
         silent = count > self.text.tokens_ended()

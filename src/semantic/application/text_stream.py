@@ -56,14 +56,18 @@ class TextStream:
         self._lengths.append(self._decoded)
         return self._released_of(self._parser.add(text)) if text else ()
 
-    def finish(self) -> tuple[AnswerPiece, ...]:
-        """The rest, once the last token is in."""
+    def finish(self, *, cut: bool = False) -> tuple[AnswerPiece, ...]:
+        """The rest, once the last token is in; `cut`: the model would have gone on."""
         if self.stopped:
             return ()
         text = self._decoder.finish()
-        pieces = (*self._parser.add(text), *self._parser.finish())
+        pieces = (*self._parser.add(text), *self._parser.finish(cut=cut))
         out = self._released_of(pieces)
-        return (*out, *self._flushed()) if not self.stopped else out
+        if self.stopped:
+            return out
+        out = (*out, *self._flushed())
+        self._cut = self._parser.untold
+        return out
 
     def tokens_shown(self) -> int | None:
         """How many tokens make up exactly what was handed out up to where it stopped.

@@ -84,7 +84,7 @@ class UnfinishedJobs:
     def end(self, job: Job, reason: FinishReason) -> None:
         """Keep all that was computed, and close the job."""
         self.start(job, JobStarted(0))
-        for rest in job.finish():
+        for rest in job.finish(cut=reason is not FinishReason.STOP):
             job.emit(rest)
         if job.sequence.num_computed:
             self.capture(job, end=True)

@@ -19,17 +19,27 @@ from semantic.domain.tools import NO_TOOLS, ToolUse
 
 
 class AnswerParser(Protocol):
-    """Reads one answer. `over`: nothing that follows is a part of it."""
+    """Reads one answer. `over`: nothing that follows is a part of it.
+
+    `untold` is where half a mark begins that it was cut off in.
+    """
 
     @property
     def over(self) -> bool:
         """Whether the answer has come to an end that the model did not set."""
 
+    @property
+    def untold(self) -> int | None:
+        """A position in the raw text; None if all of it was told."""
+
     def add(self, text: str) -> tuple[AnswerPiece, ...]:
         """The pieces that have become certain with `text`."""
 
-    def finish(self) -> tuple[AnswerPiece, ...]:
-        """The rest, once all text is in."""
+    def finish(self, *, cut: bool = False) -> tuple[AnswerPiece, ...]:
+        """The rest, once all text is in; `cut`: the model would have gone on.
+
+        Then what may have become a mark is none of the answer's text.
+        """
 
 
 def parser_of(
@@ -75,14 +85,25 @@ class MarkedParser:
         """Whether a call followed that was one too many."""
         return self._state is _State.OVER
 
+    @property
+    def untold(self) -> int | None:
+        """Where half a mark begins that the answer was cut off in."""
+        return self._raw.untold
+
     def add(self, text: str) -> tuple[AnswerPiece, ...]:
         """The pieces that have become certain with `text`."""
         self._raw.add(text)
         return self._read(final=False)
 
-    def finish(self) -> tuple[AnswerPiece, ...]:
+    def finish(self, *, cut: bool = False) -> tuple[AnswerPiece, ...]:
         """The rest, once all text is in."""
+        if cut and self._raw.text.strip() and not self._in_call:
+            self._raw.cut_off()  # else it would have been told
         return self._read(final=True)
+
+    @property
+    def _in_call(self) -> bool:
+        return self._state is _State.CALLS and self._calls.in_call
 
     def _read(self, *, final: bool) -> tuple[AnswerPiece, ...]:
         out: list[AnswerPiece] = []

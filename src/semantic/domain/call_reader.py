@@ -38,6 +38,11 @@ class CallReader:
         self._num_begun = 0
         self.too_many = False
 
+    @property
+    def in_call(self) -> bool:
+        """Whether a call has begun and is not over."""
+        return self._state in {_State.ARGUMENTS, _State.CLOSING}
+
     def begin(self) -> None:
         """A call may begin here."""
         self._state = _State.HEADER
@@ -65,7 +70,7 @@ class CallReader:
         if not final:
             return Reading.WAITS
         if self._syntax.trigger in raw.text or not raw.text.strip():
-            raw.drop()  # cut off before it could be told
+            raw.cut_off()
         return Reading.OVER
 
     def _begun(self, raw: RawText, out: list[AnswerPiece], header: CallHeader) -> Reading:
@@ -115,6 +120,6 @@ class CallReader:
     @staticmethod
     def _cut(raw: RawText, out: list[AnswerPiece]) -> Reading:
         """The answer ends inside a call."""
-        raw.drop()
+        raw.cut_off()
         out.append(CallEnded(raw.position))
         return Reading.OVER

@@ -51,13 +51,20 @@ class HarmonyParser:
         self._start = 0
         self.over = False
 
+    @property
+    def untold(self) -> int | None:
+        """Where half a mark begins that the answer was cut off in."""
+        return self._raw.untold
+
     def add(self, text: str) -> tuple[AnswerPiece, ...]:
         """The pieces that have become certain with `text`."""
         self._raw.add(text)
         return self._read(final=False)
 
-    def finish(self) -> tuple[AnswerPiece, ...]:
+    def finish(self, *, cut: bool = False) -> tuple[AnswerPiece, ...]:
         """The rest, once all text is in."""
+        if cut:
+            self._raw.cut_off()  # else it would have been told
         return self._read(final=True)
 
     def _read(self, *, final: bool) -> tuple[AnswerPiece, ...]:
@@ -90,7 +97,7 @@ class HarmonyParser:
         at = self._raw.text.find(MESSAGE)
         if at < 0:
             if final:
-                self._raw.drop()
+                self._raw.cut_off()
             return False
         header = self._raw.take(at + len(MESSAGE))
         recipient = _RECIPIENT.search(header)

@@ -72,6 +72,13 @@ def test_an_answer_that_was_cut_short_is_known_without_an_end(tokenizer: Templat
     assert segments("fin", said("fin"), tokenizer) == [("fin", None)]
 
 
+def test_a_call_that_was_cut_off_is_not_taken_for_a_whole_one(
+    tokenizer: TemplateTokenizer,
+) -> None:
+    raw = '<tool>look({"a":1}'
+    assert segments(raw, said("", "", CALL), tokenizer) == [(raw, None)]
+
+
 def test_an_end_that_the_template_writes_otherwise_is_a_segment_of_its_own() -> None:
     tokenizer = TemplateTokenizer(ends="<end>\n")
     assert segments(" fine<|im_end|>", said(" fine"), tokenizer) == [

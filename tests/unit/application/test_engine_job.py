@@ -70,7 +70,7 @@ def told(text: str, *stops: str, end: bool = False) -> list[tuple[str, str]]:
         events += job.took(SampledToken(SequenceId(1), token, scores))
         if job.text.stopped:
             break
-    events += job.finish()
+    events += job.finish(cut=False)
     texts = [event for event in events if isinstance(event, JobText)]
     assert texts == events
     numbers = [one.logprobs.logprob for event in texts for one in event.tokens]
@@ -103,11 +103,11 @@ def test_without_logprobs_no_tokens_are_told() -> None:
     job.sequence.restored(0)
     job.sequence.prefilled(1)
     assert job.took(SampledToken(SequenceId(1), 5)) == [JobText("%")]
-    assert job.finish() == []
+    assert job.finish(cut=False) == []
 
 
 def said(
-    text: str, *stops: str, parallel: bool = True, end: bool = True
+    text: str, *stops: str, parallel: bool = True, end: bool = True, cut: bool = False
 ) -> tuple[list[JobPiece], JobEnded]:
     """What is told of an answer of a model that reasons and may call, each token scored."""
     tokenizer = LetterTokenizer()
@@ -123,8 +123,8 @@ def said(
         events += job.took(SampledToken(SequenceId(1), token, TokenLogprobs(-1.0)))
         if job.text.stopped:
             break
-    events += job.finish()
-    return events, job.ended(FinishReason.STOP)
+    events += job.finish(cut=cut)
+    return events, job.ended(FinishReason.LENGTH if cut else FinishReason.STOP)
 
 
 CALL = '<tool_call>\n{"name": "get", "arguments": {"x": 1}}\n</tool_call>'
@@ -158,3 +158,34 @@ def test_one_call_is_all_where_one_is_allowed() -> None:
     assert sum(isinstance(event, JobCall) for event in events) == 1
     assert ended.reason is FinishReason.TOOL_CALLS
     assert ended.remembered == LetterTokenizer().encode(CALL)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Ok <tool_c", "Ok "),
+        ("Ok\n\n<", "Ok\n"),
+        ("Ok\n", "Ok\n"),
+        ("<thi", ""),
+        (f"{CALL}\n<tool_c", CALL),
+        (f'{CALL}\n<tool_call>\n{{"name": "g', CALL),
+        (f"{CALL}<", CALL),
+    ],
+)
+def test_half_a_mark_is_neither_told_nor_remembered(text: str, shown: str) -> None:
+    events, ended = said(text, end=False, cut=True)
+    told = "".join(event.text for event in events if isinstance(event, JobText))
+    assert told == ("" if shown == CALL else shown)
+    assert ended.remembered == LetterTokenizer().encode(shown)
+    assert ended.reason is FinishReason.LENGTH
+
+
+def test_half_a_mark_is_text_where_the_model_ended_with_it() -> None:
+    events, ended = said("Ok <tool_c")
+    assert "".join(event.text for event in events if isinstance(event, JobText)) == "Ok <tool_c"
+    assert ended.remembered == ended.generated
+
+
+def test_half_a_mark_of_reasoning_is_none() -> None:
+    events, _ = said("<think>\nHm </thi", end=False, cut=True)
+    assert "".join(event.text for event in events if isinstance(event, JobReasoning)) == "Hm"

@@ -140,6 +140,20 @@ class TestEveryFamily:
         assert answer.content == "Let me see."
         assert [name for name, _ in answer.calls] == ["get_weather"]
 
+    def test_wherever_it_is_cut_off_half_a_mark_is_no_text(self, syntax: AnswerSyntax) -> None:
+        if syntax.harmony:
+            text = "<|channel|>commentary<|message|>Let me see.<|end|><|start|>assistant"
+        else:
+            text = "Let me see." + syntax.calls.lead
+        raw = text + written(syntax, ROME, NOTHING)
+        for length in range(len(raw)):
+            parser = parser_of(syntax, USE)
+            found = [*parser.add(raw[:length]), *parser.finish(cut=True)]
+            told = "".join(piece.text for piece in found if isinstance(piece, Content))
+            assert "Let me see.".startswith(told.rstrip())
+            assert not any(isinstance(piece, Reasoning) for piece in found)
+            assert parser.untold is None or raw[parser.untold : length].strip()
+
     def test_a_second_call_ends_the_answer_where_one_is_allowed(self, syntax: AnswerSyntax) -> None:
         use = ToolUse((GET, WEATHER), parallel=False)
         one, two = written(syntax, ROME), written(syntax, ROME, PARIS)

@@ -51,7 +51,12 @@ _PAGE: Mapping[str, Schema] = {
     "after": {"type": "string"},
 }
 
-_FIELDS = {"messages": "input", "max_tokens": "max_output_tokens", "logprobs": "top_logprobs"}
+_FIELDS = {
+    "messages": "input",
+    "max_tokens": "max_output_tokens",
+    "logprobs": "top_logprobs",
+    "response_format": "text.format",
+}
 """What the domain calls by another name."""
 
 

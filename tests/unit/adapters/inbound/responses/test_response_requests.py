@@ -18,6 +18,7 @@ from semantic.domain.chat import (
     ReasoningDelta,
     Role,
 )
+from semantic.domain.errors import InvalidRequestError
 from semantic.domain.sampling import SamplingParams
 from semantic.domain.tools import Calling, JsonAnswer, Tool, ToolCall, ToolUse
 
@@ -419,3 +420,19 @@ def test_what_is_wrong_is_named(
     error = response.json()["error"]
     assert (error["type"], error["param"]) == ("invalid_request_error", param)
     assert inference.requests == []
+
+
+@pytest.mark.parametrize(
+    ("inside", "param"),
+    [
+        ("messages", "input"),
+        ("max_tokens", "max_output_tokens"),
+        ("logprobs", "top_logprobs"),
+        ("response_format", "text.format"),
+        ("temperature", "temperature"),
+    ],
+)
+def test_what_is_wrong_has_the_name_that_it_has_here(stage: Stage, inside: str, param: str) -> None:
+    stage.playing = ScriptedInference(refusal=InvalidRequestError("no", field=inside))
+    told = httpx.post(f"{stage.base}/v1/responses", json={"model": MODEL, "input": "hi"})
+    assert (told.status_code, told.json()["error"]["param"]) == (400, param)
