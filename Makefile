@@ -25,7 +25,8 @@ CLIENTS_LISTS := $(addprefix tests/clients/,requirements.txt package.json packag
 
 # Test processes side by side. More need more memory: each may hold a model.
 JOBS ?= 2
-PYTEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
+# In order: servers first, which take longest, so that no process is left alone with them.
+PYTEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 # What `make bench` measures, in place of the demo's defaults: `--history-tokens 500` is a quick look,
 # but the promises are made for 2,000 and judged all the same.
 DEMO ?=
@@ -105,8 +106,9 @@ soak: $(READY) ## What tests do in small, at full size: restart, wear, kills, da
 	$(BIN)/python -m bench.kill_server
 
 .PHONY: test
-test: $(READY) ## All tests, with the domain's coverage
-	$(PYTEST) --cov --cov-report=term
+test: $(READY) ## All tests, with the domain's coverage by its own
+	$(PYTEST) --cov --cov-report=term tests/unit/domain
+	$(PYTEST) --ignore tests/unit/domain
 
 .PHONY: test-unit
 test-unit: $(READY) ## Unit and contract tests

@@ -9,7 +9,8 @@ import httpx
 import pytest
 from tests.clients.conftest import Server
 
-EXAMPLES = 200
+PHASES = (("examples,coverage,fuzzing", 200), ("stateful", 25))
+"""Examples of each operation by itself, and of chains of them, each of which is many requests."""
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",
@@ -34,8 +35,9 @@ def admin_token(server: Server) -> str:
 
 
 @pytest.mark.timeout(TIMEOUT_S)
+@pytest.mark.parametrize(("phases", "examples"), PHASES)
 def test_no_request_is_answered_in_a_way_that_is_not_documented(
-    clients: Path, default_server: Server, tmp_path: Path
+    clients: Path, default_server: Server, tmp_path: Path, phases: str, examples: int
 ) -> None:
     command = [
         str(clients / "bin" / "schemathesis"),
@@ -43,8 +45,10 @@ def test_no_request_is_answered_in_a_way_that_is_not_documented(
         f"{default_server.url}/openapi.json",
         "--checks",
         ",".join(CHECKS),
+        "--phases",
+        phases,
         "--max-examples",
-        str(EXAMPLES),
+        str(examples),
         "--workers",
         "2",
         "--request-timeout",

@@ -109,10 +109,10 @@ def test_a_warmed_prompt_is_read_and_counted_once(client: anthropic.Anthropic) -
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_two_turns_with_a_call(client: anthropic.Anthropic, *, stream: bool) -> None:
-    def ask(messages: list[MessageParam], choice: Any) -> Message:
+    def ask(messages: list[MessageParam], choice: Any, max_tokens: int) -> Message:
         fields: Any = {
             "model": MODEL,
-            "max_tokens": 60,
+            "max_tokens": max_tokens,
             "extra_body": GREEDY,
             "tools": [WEATHER],
             "tool_choice": choice,
@@ -127,7 +127,8 @@ def test_two_turns_with_a_call(client: anthropic.Anthropic, *, stream: bool) -> 
             return told
 
     asked: list[MessageParam] = [{"role": "user", "content": "How warm is it in Paris?"}]
-    first = ask(asked, {"type": "tool", "name": "get_weather", "disable_parallel_tool_use": True})
+    choice = {"type": "tool", "name": "get_weather", "disable_parallel_tool_use": True}
+    first = ask(asked, choice, 60)
     (call,) = (block for block in first.content if block.type == "tool_use")
     assert first.stop_reason == "tool_use"
     assert call.id.startswith("toolu_")
@@ -147,7 +148,7 @@ def test_two_turns_with_a_call(client: anthropic.Anthropic, *, stream: bool) -> 
             ],
         },
     ]
-    second = ask(history, {"type": "none"})
+    second = ask(history, {"type": "none"}, 8)
     assert second.stop_reason in ("end_turn", "max_tokens")
     assert text_of(second)
     read = second.usage.cache_read_input_tokens

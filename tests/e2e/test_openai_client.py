@@ -228,7 +228,14 @@ def test_two_turns_with_a_call_of_a_tool(client: OpenAI, choice: Any, *, stream:
     messages: list[ChatCompletionMessageParam] = [
         {"role": "user", "content": "What is the weather in Rome?"}
     ]
-    first = completed(client, stream=stream, messages=messages, tools=[WEATHER], tool_choice=choice)
+    first = completed(
+        client,
+        stream=stream,
+        messages=messages,
+        tools=[WEATHER],
+        tool_choice=choice,
+        parallel_tool_calls=False,
+    )
     message = first.choices[0].message
     assert first.choices[0].finish_reason == "tool_calls"
     assert message.tool_calls
@@ -246,6 +253,7 @@ def test_two_turns_with_a_call_of_a_tool(client: OpenAI, choice: Any, *, stream:
         messages=[*messages, said_again(message), *results],
         tools=[WEATHER],
         tool_choice="none",
+        max_tokens=8,
     )
     assert second.choices[0].message.content
     assert not second.choices[0].message.tool_calls
