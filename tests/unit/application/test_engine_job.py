@@ -166,7 +166,7 @@ def test_one_call_is_all_where_one_is_allowed() -> None:
         ("Ok <tool_c", "Ok "),
         ("Ok\n\n<", "Ok\n"),
         ("Ok\n", "Ok\n"),
-        ("<thi", ""),
+        ("<think", ""),
         (f"{CALL}\n<tool_c", CALL),
         (f'{CALL}\n<tool_call>\n{{"name": "g', CALL),
         (f"{CALL}<", CALL),
@@ -187,5 +187,5 @@ def test_half_a_mark_is_text_where_the_model_ended_with_it() -> None:
 
 
 def test_half_a_mark_of_reasoning_is_none() -> None:
-    events, _ = said("<think>\nHm </thi", end=False, cut=True)
+    events, _ = said("<think>\nHm </think", end=False, cut=True)
     assert "".join(event.text for event in events if isinstance(event, JobReasoning)) == "Hm"
