@@ -5,10 +5,23 @@ refused unless their value changes nothing: an answer is never quietly another o
 """
 
 import json
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue
 from pydantic_core import PydanticCustomError
+
+from semantic.domain.chat import Effort
+
+EFFORTS: Final = {
+    "none": Effort.NONE,
+    "minimal": Effort.LOW,
+    "low": Effort.LOW,
+    "medium": Effort.MEDIUM,
+    "high": Effort.HIGH,
+    "xhigh": Effort.HIGH,
+    "max": Effort.HIGH,
+}
+"""OpenAI's words for how much to reason, and ours that come closest."""
 
 
 class Wire(BaseModel):

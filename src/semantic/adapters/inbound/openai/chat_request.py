@@ -17,7 +17,7 @@ from semantic.adapters.inbound.openai.messages import Message, conversation
 from semantic.adapters.inbound.openai.sampling_fields import Sampling
 from semantic.adapters.inbound.openai.stream_options import Streaming
 from semantic.adapters.inbound.openai.tools import ToolFields
-from semantic.adapters.inbound.wire import OthersExtensions, Wire, json_text, only
+from semantic.adapters.inbound.wire import EFFORTS, OthersExtensions, Wire, json_text, only
 from semantic.domain.agent import AgentId
 from semantic.domain.chat import Conversation, Effort, GenerationRequest
 from semantic.domain.ids import RequestId, TenantId
@@ -26,17 +26,6 @@ from semantic.domain.tools import JsonAnswer
 
 MAX_CHOICES: Final = 128
 """As in OpenAI's API."""
-
-_EFFORTS = {
-    "none": Effort.NONE,
-    "minimal": Effort.LOW,
-    "low": Effort.LOW,
-    "medium": Effort.MEDIUM,
-    "high": Effort.HIGH,
-    "xhigh": Effort.HIGH,
-    "max": Effort.HIGH,
-}
-"""OpenAI's words, and ours that come closest."""
 
 _EffortName = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
@@ -93,7 +82,7 @@ class TemplateArguments(Wire):
     def effort(self) -> Effort | None:
         """In the domain's terms."""
         if self.reasoning_effort is not None:
-            return _EFFORTS[self.reasoning_effort]
+            return EFFORTS[self.reasoning_effort]
         asked = self.enable_thinking if self.enable_thinking is not None else self.thinking
         return None if asked is None else Effort.MEDIUM if asked else Effort.NONE
 
@@ -168,7 +157,7 @@ class ChatCompletionRequest(NotSupported, Hints, ToolFields, Streaming, Sampling
     def effort(self) -> Effort | None:
         """How much is to be reasoned."""
         if self.reasoning_effort is not None:
-            return _EFFORTS[self.reasoning_effort]
+            return EFFORTS[self.reasoning_effort]
         return self.chat_template_kwargs.effort if self.chat_template_kwargs else None
 
     def translated(

@@ -7,20 +7,10 @@ from pydantic import Discriminator, Field, JsonValue
 from pydantic_core import PydanticCustomError
 
 from semantic.adapters.inbound.responses.kept_json import FiniteJson, Json
-from semantic.adapters.inbound.wire import ChatsFields, OthersExtensions, Wire, only
+from semantic.adapters.inbound.wire import EFFORTS, ChatsFields, OthersExtensions, Wire, only
 from semantic.domain.chat import Effort
 from semantic.domain.sampling import MAX_LOGPROBS, SEED_BITS
 from semantic.domain.tools import JsonAnswer
-
-_EFFORTS: Final = {
-    "none": Effort.NONE,
-    "minimal": Effort.LOW,
-    "low": Effort.LOW,
-    "medium": Effort.MEDIUM,
-    "high": Effort.HIGH,
-    "xhigh": Effort.HIGH,
-    "max": Effort.HIGH,
-}
 
 _NOT: Final = False
 
@@ -110,7 +100,7 @@ class ReasoningChoice(Wire):
 
     def asked(self) -> Effort | None:
         """The same in the domain's terms."""
-        return _EFFORTS[self.effort] if self.effort else None
+        return EFFORTS[self.effort] if self.effort else None
 
     def echoed(self) -> Json:
         """What a response repeats of it."""
