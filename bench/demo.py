@@ -83,12 +83,11 @@ class Demo:
             for number in range(len(SCRIPTS[0].then)):
                 broken.server.kill()
                 self._console.print("[red]killed a server with SIGKILL[/red]")
-                store = broken.server.store
-                seconds_to_read.append(_seconds_to_read(store) / len(SCRIPTS))
                 begin = time.perf_counter()
-                broken.goes_on_with(servers.enter_context(self._server(store)))
+                broken.goes_on_with(servers.enter_context(self._server(broken.server.store)))
                 self._console.print(f"started it again in {time.perf_counter() - begin:.1f} s")
                 self._later_turns((broken, whole), number)
+                seconds_to_read.append(_seconds_to_read(broken.server.store) / len(SCRIPTS))
             whole.server.stop()
         return broken.run, whole.run, median(seconds_to_read)
 

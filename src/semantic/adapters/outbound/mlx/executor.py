@@ -18,6 +18,7 @@ from mlx_lm.models.cache import make_prompt_cache
 
 from semantic.adapters.outbound.mlx.batch_bytes import batch_bytes, held_bytes, settle
 from semantic.adapters.outbound.mlx.batch_caches import NOT_RESTORED, Begun, SequenceCaches
+from semantic.adapters.outbound.mlx.first_token import begin
 from semantic.adapters.outbound.mlx.kv_part import KVPart, from_tensors, to_tensors
 from semantic.adapters.outbound.mlx.logprobs import token_logprobs
 from semantic.adapters.outbound.mlx.penalties import make_processors
@@ -236,7 +237,7 @@ class MlxExecutor:
         """Compute the last chunk, and choose the first token."""
         del self._prefilling[chunk.sequence]
         self._sampler.expect([chunk.sequence])
-        started = batch.generate([list(chunk.tokens)])
+        started = begin(batch, chunk.tokens)
         together = None if chunk.joins is None else self._batch_of(chunk.joins)
         if together is None:
             self._decoding.append(started)
