@@ -3,8 +3,8 @@
 Three agents read about 2,000 tokens each. Three times the server is killed with SIGKILL and
 started again, and each agent goes on. Beside it a second server that nobody kills has the same
 conversations, turn by turn: the words must be the same, and each time is compared with one taken
-right after it, since the speed of most machines drifts. Exits with 1 if words differ or a promise
-is broken.
+right after it, since the speed of most machines drifts. Both hold the model. Exits with 1 if words
+differ or a promise is broken.
 """
 
 import argparse
@@ -13,10 +13,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import chain, pairwise, product
+from itertools import chain, pairwise
 from pathlib import Path
 from statistics import median
 
@@ -59,6 +58,7 @@ class Side:
         """The conversations' next turns are its."""
         self.server = server
         for conversation in self.conversations:
+            conversation.client.close()
             conversation.client = _client(server)
 
 
@@ -73,21 +73,20 @@ class Demo:
     def conversations(self) -> tuple[Run, Run, float]:
         """Those with a SIGKILL before each later turn, those without; seconds to read the files.
 
-        The files are an agent's.
+        The files are an agent's, read just before the new server does it.
         """
         with ExitStack() as servers:
             broken = self._side("killed", servers)
             whole = self._side("never killed", servers)
-            self._first_turns((broken, whole))
+            self._round(broken, whole, None)
             seconds_to_read = []
             for number in range(len(SCRIPTS[0].then)):
-                broken.server.kill()
-                self._console.print("[red]killed a server with SIGKILL[/red]")
+                store = broken.server.store
+                seconds_to_read.append(_seconds_to_read(store) / len(SCRIPTS))
                 begin = time.perf_counter()
-                broken.goes_on_with(servers.enter_context(self._server(broken.server.store)))
+                broken.goes_on_with(servers.enter_context(self._server(store)))
                 self._console.print(f"started it again in {time.perf_counter() - begin:.1f} s")
-                self._later_turns((broken, whole), number)
-                seconds_to_read.append(_seconds_to_read(broken.server.store) / len(SCRIPTS))
+                self._round(broken, whole, number)
             whole.server.stop()
         return broken.run, whole.run, median(seconds_to_read)
 
@@ -108,7 +107,7 @@ class Demo:
     def _server(self, store: Path) -> ServerProcess:
         # Whoever kills a server the moment an answer ends, and wants all of it, asks for that.
         settings = {"SEMANTIC_STORE__DURABILITY": "full"}
-        return ServerProcess(store, log=self._folder / "server.log", settings=settings)
+        return ServerProcess(store, log=store.with_suffix(".log"), settings=settings)
 
     def _opening(self, script: Script) -> str:
         return f"{script.page(self._history_tokens)}\n\n{script.first}"
@@ -117,13 +116,22 @@ class Demo:
         server = servers.enter_context(self._server(self._folder / name))
         return Side(name, server, [Conversation(_client(server), one.agent) for one in SCRIPTS])
 
-    def _first_turns(self, sides: Sequence[Side]) -> None:
-        for (position, script), side in product(enumerate(SCRIPTS), sides):
+    def _round(self, broken: Side, whole: Side, number: int | None) -> None:
+        """A turn of each agent on both servers; one is killed once its last answer has ended."""
+        for position in range(len(SCRIPTS)):
+            self._turn(broken, position, number)
+            if position == len(SCRIPTS) - 1:
+                broken.server.kill()
+                self._console.print("[red]killed that server with SIGKILL[/red]")
+            self._turn(whole, position, number)
+
+    def _turn(self, side: Side, position: int, number: int | None) -> None:
+        """An agent's first turn, or a later one."""
+        script = SCRIPTS[position]
+        if number is None:
             turn = self._ask(side, position, self._opening(script), FIRST_ANSWER_TOKENS)
             side.run.first.append(turn)
-
-    def _later_turns(self, sides: Sequence[Side], number: int) -> None:
-        for (position, script), side in product(enumerate(SCRIPTS), sides):
+        else:
             turn = self._ask(side, position, script.then[number], LATER_ANSWER_TOKENS)
             side.run.later[position].append(turn)
 

@@ -377,10 +377,18 @@ class TestWindows:
                 assert set(self.check(windowed, B, 310, truth)) == {0}
             windowed.release(B)
 
-    def test_are_right_in_a_batch_that_others_join_and_leave(self, short: ModelExecutor) -> None:
+    @pytest.mark.parametrize(
+        "beyond", [(-25, 30, -12), (30, 42, 47)], ids=["windows fill", "all windows are full"]
+    )
+    def test_are_right_in_a_batch_that_others_join_and_leave(
+        self, short: ModelExecutor, beyond: tuple[int, int, int]
+    ) -> None:
         window = rule_of(short).windows[0]
-        prompts = {A: make_prompt(7, 1), B: make_prompt(window + 30, 2), C: make_prompt(20, 3)}
-        chunks = range(29, window + 30, 29)
+        prompts = {
+            key: make_prompt(window + more, key + 1)
+            for key, more in zip((A, B, C), beyond, strict=True)
+        }
+        chunks = range(29, window + max(beyond), 29)
         count = window + 20
         truth = {
             key: columns(short, prompt, [cut for cut in chunks if cut < len(prompt)], count)

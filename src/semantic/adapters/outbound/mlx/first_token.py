@@ -8,11 +8,16 @@ from collections.abc import Sequence
 
 import mlx.core as mx
 from mlx_lm.generate import GenerationBatch, PromptProcessingBatch
+from mlx_lm.models.cache import BatchRotatingKVCache
 
+from semantic.adapters.outbound.mlx.batch_caches import leaves
 from semantic.domain.ids import TokenId
 
-AT_ONCE = 64
-"""Tokens at most that are computed in one pass; of a large vocabulary, 40 MB of logits."""
+AT_ONCE = 32
+"""Tokens at most that are computed in one pass; of a large vocabulary, 20 MB of logits in float32.
+
+Fewer than those by which the rate of prefill is measured: the pass is not waited for.
+"""
 
 
 def begin(batch: PromptProcessingBatch, tokens: Sequence[TokenId]) -> GenerationBatch:
@@ -33,4 +38,20 @@ def begin(batch: PromptProcessingBatch, tokens: Sequence[TokenId]) -> Generation
     batch.tokens[0] += before
     started = batch.generate([[last]])
     started.model = model
+    for cache in leaves(started.prompt_cache):
+        if isinstance(cache, BatchRotatingKVCache):
+            _narrow(cache)
     return started
+
+
+def _narrow(cache: BatchRotatingKVCache) -> None:
+    """Leave a window as a pass over one token does: no wider than `max_size`.
+
+    What joins a batch while it is wider makes mlx-lm put zeros before the others' windows, where
+    their `left_padding` does not tell of them.
+    """
+    keys, values, offset, padding, size, total, end, rotated = cache.state
+    surplus = end - size
+    if surplus > 0 and not rotated:
+        kept = keys[..., surplus:, :], values[..., surplus:, :]
+        cache.state = (*kept, offset, padding - surplus, size, total, size, rotated)
