@@ -62,6 +62,7 @@ def test_what_came_once_is_in_memory() -> None:
     bench = bench_of()
     ask(bench, LONG)
     assert ask(bench, LONG).cached == 699
+    settle(bench)
     assert bench.names() == []
     bench.close()
 
@@ -83,6 +84,7 @@ def test_of_what_came_back_only_the_shared_part_is_written() -> None:
     bench = bench_of()
     for number in range(3):
         ask(bench, (*LONG[:600], number, *LONG[:300]))
+    settle(bench)
     assert sorted(header.end for header in bench.engine.blocks.headers(NAMESPACE)) == [256, 512]
     bench.close()
 
