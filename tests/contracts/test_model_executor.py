@@ -377,18 +377,18 @@ class TestWindows:
                 assert set(self.check(windowed, B, 310, truth)) == {0}
             windowed.release(B)
 
-    @pytest.mark.parametrize(
-        "beyond", [(-25, 30, -12), (30, 42, 47)], ids=["windows fill", "all windows are full"]
-    )
+    @pytest.mark.parametrize("full", [False, True], ids=["windows fill", "all windows are full"])
     def test_are_right_in_a_batch_that_others_join_and_leave(
-        self, short: ModelExecutor, beyond: tuple[int, int, int]
+        self, short: ModelExecutor, *, full: bool
     ) -> None:
         window = rule_of(short).windows[0]
+        longest = window + (47 if full else 30)
+        lengths = (window + 30, window + 42, longest) if full else (7, longest, 20)
         prompts = {
-            key: make_prompt(window + more, key + 1)
-            for key, more in zip((A, B, C), beyond, strict=True)
+            key: make_prompt(length, key + 1)
+            for key, length in zip((A, B, C), lengths, strict=True)
         }
-        chunks = range(29, window + max(beyond), 29)
+        chunks = range(29, longest, 29)
         count = window + 20
         truth = {
             key: columns(short, prompt, [cut for cut in chunks if cut < len(prompt)], count)

@@ -5,14 +5,18 @@ refused unless their value changes nothing: an answer is never quietly another o
 """
 
 import json
-from typing import Annotated, Final
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue
 from pydantic_core import PydanticCustomError
 
 from semantic.domain.chat import Effort
 
-EFFORTS: Final = {
+EffortName = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+"""OpenAI's words for how much to reason; Anthropic's are among them."""
+
+EFFORTS: Final[Mapping[EffortName, Effort]] = {
     "none": Effort.NONE,
     "minimal": Effort.LOW,
     "low": Effort.LOW,
@@ -21,7 +25,7 @@ EFFORTS: Final = {
     "xhigh": Effort.HIGH,
     "max": Effort.HIGH,
 }
-"""OpenAI's words for how much to reason, and ours that come closest."""
+"""Ours that come closest."""
 
 
 class Wire(BaseModel):

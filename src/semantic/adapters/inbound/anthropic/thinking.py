@@ -13,7 +13,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, JsonValue
 
-from semantic.adapters.inbound.wire import Wire
+from semantic.adapters.inbound.wire import EFFORTS, Wire
 from semantic.domain.chat import Effort
 
 _SHOWN: Final = "semantic-digest."
@@ -23,13 +23,6 @@ _MAX_PACKED_TEXT: Final = 4_000_000
 """Bytes that a signature is unpacked to at most: some hundred thousand tokens. A longer one of ours
 could not be; it is another's, who wants memory filled."""
 
-_EFFORTS: Final = {
-    "low": Effort.LOW,
-    "medium": Effort.MEDIUM,
-    "high": Effort.HIGH,
-    "xhigh": Effort.HIGH,
-    "max": Effort.HIGH,
-}
 _LOW_BUDGET: Final = 4_096
 _MEDIUM_BUDGET: Final = 16_384
 """Budgets up to these are a low, and a medium effort: in tokens, where clients' own steps lie."""
@@ -51,7 +44,7 @@ def effort_of(thinking: Thinking | None, named: EffortName | None) -> Effort | N
     if thinking and thinking.type == "disabled":
         return Effort.NONE
     if named:
-        return _EFFORTS[named]
+        return EFFORTS[named]
     if thinking is None or thinking.type != "enabled" or thinking.budget_tokens is None:
         return None
     if thinking.budget_tokens <= _LOW_BUDGET:

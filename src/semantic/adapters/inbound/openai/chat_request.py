@@ -17,7 +17,14 @@ from semantic.adapters.inbound.openai.messages import Message, conversation
 from semantic.adapters.inbound.openai.sampling_fields import Sampling
 from semantic.adapters.inbound.openai.stream_options import Streaming
 from semantic.adapters.inbound.openai.tools import ToolFields
-from semantic.adapters.inbound.wire import EFFORTS, OthersExtensions, Wire, json_text, only
+from semantic.adapters.inbound.wire import (
+    EFFORTS,
+    EffortName,
+    OthersExtensions,
+    Wire,
+    json_text,
+    only,
+)
 from semantic.domain.agent import AgentId
 from semantic.domain.chat import Conversation, Effort, GenerationRequest
 from semantic.domain.ids import RequestId, TenantId
@@ -26,8 +33,6 @@ from semantic.domain.tools import JsonAnswer
 
 MAX_CHOICES: Final = 128
 """As in OpenAI's API."""
-
-_EffortName = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
 def _checked(schema: dict[str, JsonValue] | None) -> dict[str, JsonValue] | None:
@@ -76,7 +81,7 @@ class TemplateArguments(Wire):
 
     enable_thinking: bool | None = None
     thinking: bool | None = None
-    reasoning_effort: _EffortName | None = None
+    reasoning_effort: EffortName | None = None
 
     @property
     def effort(self) -> Effort | None:
@@ -131,7 +136,7 @@ class ChatCompletionRequest(NotSupported, Hints, ToolFields, Streaming, Sampling
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
     response_format: ResponseFormat | None = None
-    reasoning_effort: _EffortName | None = None
+    reasoning_effort: EffortName | None = None
     chat_template_kwargs: TemplateArguments | None = None
 
     @field_validator("top_logprobs")

@@ -7,7 +7,14 @@ from pydantic import Discriminator, Field, JsonValue
 from pydantic_core import PydanticCustomError
 
 from semantic.adapters.inbound.responses.kept_json import FiniteJson, Json
-from semantic.adapters.inbound.wire import EFFORTS, ChatsFields, OthersExtensions, Wire, only
+from semantic.adapters.inbound.wire import (
+    EFFORTS,
+    ChatsFields,
+    EffortName,
+    OthersExtensions,
+    Wire,
+    only,
+)
 from semantic.domain.chat import Effort
 from semantic.domain.sampling import MAX_LOGPROBS, SEED_BITS
 from semantic.domain.tools import JsonAnswer
@@ -91,7 +98,7 @@ class Text(Wire):
 class ReasoningChoice(Wire):
     """How much to reason. Reasoning is told as it is, whatever summary is asked for."""
 
-    effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    effort: EffortName | None = None
     # All earlier reasoning is there for the template, which chooses what a model is shown.
     context: Annotated[JsonValue, only("auto", "all_turns")] = None
     mode: Annotated[JsonValue, only("standard")] = None
